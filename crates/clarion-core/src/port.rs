@@ -1,0 +1,11 @@
+//! The ports: what the shell needs from the world, in the domain's words.
+//!
+//! Must not know: any engine, runtime or protocol.
+
+pub mod outlet;
+pub mod store;
+
+use std::{future::Future, pin::Pin};
+
+/// A boxed future; one for a batch, never one for a message.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;

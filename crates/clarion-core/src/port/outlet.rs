@@ -1,0 +1,62 @@
+//! The Outlet port: how a dialect writes to one connection. The node knows frames, not protocols.
+//!
+//! Per record and tick a shard asks for one frame per `format`; each session's outlet then writes that frame into the
+//! session's outbox, adding what is its own (a packet id, a resume token). Outlets live on one shard: not `Send`-bound
+//! beyond their way there.
+
+use crate::subscription::Gap;
+use crate::{Address, Epoch, Message, Seq};
+
+/// What is being given to a session, beside the message.
+#[derive(Debug, Clone, Copy)]
+pub struct Given<'a> {
+    /// The message.
+    pub message: &'a Message,
+    /// First seq that this subscription gave; a cumulative ack of this delivery covers `start..=seq`. 0 when live.
+    pub start: Seq,
+}
+
+/// Why a session ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseReason {
+    /// An administrator ended it.
+    Kicked,
+    /// The node is going down.
+    Shutdown,
+    /// The store failed under it.
+    Store,
+    /// The device was forgotten.
+    Forgotten,
+}
+
+impl CloseReason {
+    /// The name that clients see.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kicked => "kicked",
+            Self::Shutdown => "shutdown",
+            Self::Store => "store",
+            Self::Forgotten => "forgotten",
+        }
+    }
+}
+
+/// See the module. Every method appends bytes to `out`.
+pub trait Outlet: Send {
+    /// Outlets that answer alike share frames.
+    fn format(&self) -> u32;
+    /// The name of the dialect, for sessions lists and metrics.
+    fn dialect(&self) -> &'static str;
+    /// The shared part of a delivery.
+    fn encode(&self, message: &Message, out: &mut Vec<u8>);
+    /// One delivery: `frame` is what `encode` gave for this message.
+    fn deliver(&mut self, given: Given<'_>, frame: &[u8], out: &mut Vec<u8>);
+    /// What goes first, before any delivery.
+    fn open(&mut self, out: &mut Vec<u8>);
+    /// Messages are missing. `epoch` is the channel's present one.
+    fn gap(&mut self, channel: &Address, epoch: Epoch, gap: Gap, out: &mut Vec<u8>);
+    /// Nothing was sent for a while.
+    fn heartbeat(&mut self, out: &mut Vec<u8>);
+    /// The end.
+    fn close(&mut self, reason: CloseReason, retry_ms: u64, out: &mut Vec<u8>);
+}

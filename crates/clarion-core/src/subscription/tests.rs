@@ -1,0 +1,86 @@
+//! Tables: a subscription driven by hints and pages, and what came out.
+
+use super::*;
+
+fn live(next: Seq) -> Subscription {
+    let mut sub = Subscription::entering();
+    sub.begin(1, next, next - 1);
+    assert!(sub.is_live());
+    sub
+}
+
+#[test]
+fn live_hints_deliver_in_order_and_repeat_nothing() {
+    let mut sub = live(5);
+    assert_eq!(sub.hint(1, 5, false, true), Hint::Deliver);
+    assert_eq!(sub.hint(1, 5, false, true), Hint::Ignore);
+    assert_eq!(sub.hint(1, 6, true, true), Hint::Ignore, "acked elsewhere");
+    assert_eq!(sub.hint(1, 7, false, true), Hint::Deliver);
+    assert_eq!(sub.next(), 8);
+}
+
+#[test]
+fn a_missing_seq_or_a_full_outbox_or_another_epoch_means_catching_up() {
+    let cases: [(&str, Epoch, Seq, bool); 3] =
+        [("missing", 1, 6, true), ("full", 1, 5, false), ("epoch", 2, 1, true)];
+    for (name, epoch, seq, room) in cases {
+        let mut sub = live(5);
+        assert_eq!(sub.hint(epoch, seq, false, room), Hint::Behind, "{name}");
+        assert!(sub.wants_page(), "{name}");
+        assert_eq!(sub.next(), 5, "{name}");
+    }
+}
+
+#[test]
+fn hints_while_entering_or_reading_only_raise_the_head() {
+    let mut sub = Subscription::entering();
+    assert_eq!(sub.hint(1, 8, false, true), Hint::Ignore);
+    sub.begin(1, 3, 7);
+    assert!(sub.wants_page());
+    sub.page_began();
+    assert_eq!(sub.hint(1, 9, false, true), Hint::Ignore);
+    assert_eq!(sub.page_opened(1, 1), None);
+    for seq in 3..=8 {
+        assert_eq!(sub.offer(seq, false, true), Offer::Deliver);
+    }
+    sub.page_ended(Some(8), 8);
+    assert!(sub.wants_page(), "9 was hinted and not read");
+    sub.page_began();
+    sub.page_opened(1, 1);
+    assert_eq!(sub.offer(9, false, true), Offer::Deliver);
+    sub.page_ended(Some(9), 9);
+    assert!(sub.is_live());
+}
+
+#[test]
+fn trimmed_and_lost_histories_are_told() {
+    let mut sub = Subscription::entering();
+    sub.begin(1, 3, 9);
+    sub.page_began();
+    let gap = Gap { from: 3, to: 6, reason: GapReason::Retention };
+    assert_eq!(sub.page_opened(1, 7), Some(gap));
+    assert_eq!((sub.next(), sub.start()), (7, 3), "a cumulative ack covers what is gone");
+    sub.page_failed();
+    sub.page_began();
+    let gap = sub.page_opened(2, 4).unwrap();
+    assert_eq!((gap.from, gap.reason), (7, GapReason::Epoch));
+    assert_eq!((sub.epoch(), sub.next(), sub.start()), (2, 4, 4));
+}
+
+#[test]
+fn holes_at_the_end_of_a_page_are_passed() {
+    let mut sub = Subscription::entering();
+    sub.begin(1, 1, 9);
+    sub.page_began();
+    sub.page_opened(1, 1);
+    assert_eq!(sub.offer(2, false, true), Offer::Deliver);
+    assert_eq!(sub.offer(4, false, false), Offer::Stop);
+    sub.page_ended(None, 9);
+    assert_eq!(sub.next(), 3);
+    sub.page_began();
+    sub.page_opened(1, 1);
+    assert_eq!(sub.offer(4, true, false), Offer::Skip);
+    sub.page_ended(Some(9), 9);
+    assert!(sub.is_live());
+    assert_eq!(sub.next(), 10);
+}
