@@ -9,15 +9,19 @@
 //! Must not know: runtimes, protocols, drivers, serialization formats of the wire.
 
 pub mod address;
+pub mod catch_up;
 pub mod codes;
 pub mod cursor;
+pub mod cursor_set;
 pub mod id;
 pub mod message;
+pub mod mode;
 pub mod mutant;
 pub mod port;
 pub mod principal;
 pub mod retention;
 pub mod shared_cursor;
+pub mod start;
 pub mod subscription;
 pub mod window;
 

@@ -2,7 +2,7 @@
 //!
 //! Pure policy; a store applies it. `first_kept` is the one place that turns a policy and a log's totals into a floor.
 
-use crate::{AddressKind, Millis, Seq};
+use crate::{AddressKind, Millis, Seq, mutant};
 
 /// What happens when the log is over its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,8 @@ impl Retention {
 
     /// The first seq that `count` lets stay in a log that ends with `last`.
     pub fn first_by_count(&self, last: Seq) -> Seq {
-        if self.count == 0 { 1 } else { last.saturating_sub(self.count) + 1 }
+        let off = if mutant!("first_by_count_off_by_one") { 2 } else { 1 };
+        if self.count == 0 { 1 } else { last.saturating_sub(self.count) + off }
     }
 
     /// Messages created before this are over age.

@@ -1,1 +1,390 @@
 //! A cursor that several members share: each message to one set of members at a time, under a lease (design §1.6).
+//!
+//! Invariants: a seq is in exactly one place: acked, leased, back (to be handed out again), dying (on its way to the
+//! dead list) or not handed out yet (≥ `next`); so there is at most one unexpired lease per seq. Seqs are handed out
+//! first in ascending order. What is handed out and not acked never exceeds `max_unacked`. Leases are memory only: a
+//! restart lapses them. Must not know: clocks, sessions, bodies, stores; the caller asks [`SharedCursor::upcoming`], reads
+//! the message, picks members and calls [`SharedCursor::lease`].
+
+use crate::cursor::RUNS_MAX;
+use crate::mode::Member;
+use crate::{Cursor, Epoch, Millis, Seq, mutant};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Bounds of a shared cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Most seqs that are handed out and not acked.
+    pub max_unacked: usize,
+    /// How long a lease lasts; `None` = until its members end (MQTT `$share`, gates).
+    pub ack_wait_ms: Option<u64>,
+    /// A message that came back so often dies; `None` = never.
+    pub max_attempts: Option<u32>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_unacked: 1_000, ack_wait_ms: Some(30_000), max_attempts: Some(10) }
+    }
+}
+
+/// One hand-out that has not ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// What was handed out.
+    pub seq: Seq,
+    /// Who still has it: a nack and an end take a member off, the last one ends the lease.
+    pub members: Vec<Member>,
+    /// When it lapses.
+    pub deadline: Option<Millis>,
+    /// Which hand-out of this message it is, from 1.
+    pub attempts: u32,
+}
+
+/// What an ack did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acked {
+    /// It is acked now.
+    Now,
+    /// It was acked before.
+    Before,
+    /// It was never handed out; nothing changed.
+    Unknown,
+}
+
+/// What became of a message whose lease ended without an ack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// This member had no lease on it, or others of its set still have one.
+    Nothing,
+    /// It will be handed out again.
+    Back(Seq),
+    /// It was handed out too often: the caller moves it to the dead list, then acks it.
+    Dead(Seq),
+}
+
+/// A message that came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Back {
+    attempts: u32,
+    /// Not before this; then it is in `delayed`, else in `ready`.
+    due: Millis,
+}
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct SharedCursor {
+    epoch: Epoch,
+    cursor: Cursor,
+    limits: Limits,
+    /// The first seq that was never handed out by this object.
+    next: Seq,
+    head: Seq,
+    leases: BTreeMap<Seq, Lease>,
+    deadlines: BTreeSet<(Millis, Seq)>,
+    held: BTreeMap<Member, BTreeSet<Seq>>,
+    back: BTreeMap<Seq, Back>,
+    ready: BTreeSet<Seq>,
+    delayed: BTreeSet<(Millis, Seq)>,
+    dying: BTreeSet<Seq>,
+    /// The last hand-out was of a message that came back: a new one has its turn.
+    turn_of_new: bool,
+    /// Acked since the last write began.
+    dirty: bool,
+    /// A write is under way.
+    flushing: bool,
+}
+
+impl SharedCursor {
+    /// From the stored cursor of a channel whose last seq is `head`; nothing is leased.
+    pub fn new(epoch: Epoch, cursor: Cursor, head: Seq, limits: Limits) -> Self {
+        let next = if mutant!("shared_cursor_starts_at_its_top") {
+            cursor.top() + 1
+        } else {
+            cursor.next_unacked(1)
+        };
+        // Every run of the cursor lies between two unacked seqs, so this bounds its runs too.
+        let limits = Limits { max_unacked: limits.max_unacked.min(RUNS_MAX - 1), ..limits };
+        Self {
+            epoch,
+            cursor,
+            limits,
+            next,
+            head,
+            leases: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            held: BTreeMap::new(),
+            back: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            delayed: BTreeSet::new(),
+            dying: BTreeSet::new(),
+            turn_of_new: false,
+            dirty: false,
+            flushing: false,
+        }
+    }
+
+    /// The history that it counts in.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// What is acked.
+    pub fn cursor(&self) -> &Cursor {
+        &self.cursor
+    }
+
+    /// The first seq that was never handed out.
+    pub fn next(&self) -> Seq {
+        self.next
+    }
+
+    /// The last committed seq that it knows of.
+    pub fn head(&self) -> Seq {
+        self.head
+    }
+
+    /// What is handed out and not acked: leased, back and dying.
+    pub fn unacked(&self) -> usize {
+        self.leases.len() + self.back.len() + self.dying.len()
+    }
+
+    /// The lease of this seq, if it is handed out.
+    pub fn lease_of(&self, seq: Seq) -> Option<&Lease> {
+        self.leases.get(&seq)
+    }
+
+    /// How many leases a member has.
+    pub fn held_by(&self, member: Member) -> usize {
+        self.held.get(&member).map_or(0, BTreeSet::len)
+    }
+
+    /// A commit of the channel. Returns whether there is more to hand out.
+    pub fn raise_head(&mut self, epoch: Epoch, head: Seq) -> bool {
+        let raised = epoch == self.epoch && head > self.head;
+        if raised {
+            self.head = head;
+        }
+        raised
+    }
+
+    /// The seq to hand out now, if there is one: new ones ascending and those that came back, in turns, so that
+    /// neither starves the other. It changes nothing but turns; ask until [`Self::lease`] or [`Self::ack`] took it.
+    pub fn upcoming(&mut self, now: Millis) -> Option<Seq> {
+        while let Some(&(due, seq)) = self.delayed.first().filter(|(due, _)| *due <= now) {
+            self.delayed.remove(&(due, seq));
+            self.ready.insert(seq);
+        }
+        self.next = self.cursor.next_unacked(self.next);
+        let fresh = Some(self.next)
+            .filter(|next| *next <= self.head && self.unacked() < self.limits.max_unacked);
+        let again = self.ready.first().copied();
+        if self.turn_of_new { fresh.or(again) } else { again.or(fresh) }
+    }
+
+    /// Hands `seq`, which [`Self::upcoming`] named, to these members. Returns whether it did: not when it is leased,
+    /// acked, dying, not its turn yet, or when there is no member.
+    pub fn lease(&mut self, seq: Seq, members: &[Member], now: Millis) -> bool {
+        let again = self.ready.contains(&seq);
+        let fresh = seq == self.next
+            && seq <= self.head
+            && !self.cursor.is_acked(seq)
+            && self.unacked() < self.limits.max_unacked;
+        if members.is_empty() || !(again || fresh) {
+            return false;
+        }
+        let attempts = if again {
+            self.ready.remove(&seq);
+            self.back.remove(&seq).map_or(0, |back| back.attempts)
+        } else {
+            self.next = seq + 1;
+            0
+        };
+        self.turn_of_new = again;
+        let mut members = members.to_vec();
+        members.sort_unstable();
+        members.dedup();
+        for member in &members {
+            self.held.entry(*member).or_default().insert(seq);
+        }
+        let deadline = self.limits.ack_wait_ms.map(|wait| now.saturating_add(wait));
+        self.deadlines.extend(deadline.map(|at| (at, seq)));
+        let attempts = attempts.saturating_add(1);
+        self.leases.insert(seq, Lease { seq, members, deadline, attempts });
+        true
+    }
+
+    /// Acks a seq that is or was handed out, whoever acks it: the first one acks for all. Also what the caller calls
+    /// when a dead one is in the dead list.
+    pub fn ack(&mut self, seq: Seq) -> Acked {
+        if self.cursor.is_acked(seq) {
+            return Acked::Before;
+        }
+        if seq >= self.next {
+            return Acked::Unknown;
+        }
+        self.settle(seq);
+        Acked::Now
+    }
+
+    /// The caller found that `seq`, which [`Self::upcoming`] named, is nothing to hand out (expired, erased, hidden):
+    /// it counts as acked.
+    pub fn skip(&mut self, seq: Seq) {
+        if seq <= self.next && seq <= self.head {
+            self.settle(seq);
+        }
+    }
+
+    /// The channel keeps nothing below `first` any more.
+    pub fn trimmed(&mut self, first: Seq) {
+        let floor = first.saturating_sub(1);
+        let gone: Vec<Seq> = [
+            self.leases.range(..first).map(|(seq, _)| *seq).collect::<Vec<_>>(),
+            self.back.range(..first).map(|(seq, _)| *seq).collect(),
+            self.dying.range(..first).copied().collect(),
+        ]
+        .concat();
+        for seq in gone {
+            self.forget(seq);
+        }
+        self.dirty |= self.cursor.ack_to(floor);
+        self.next = self.next.max(first);
+    }
+
+    /// The channel's history is another one now: everything starts anew at its first kept seq.
+    pub fn restart(&mut self, epoch: Epoch, first: Seq, head: Seq) {
+        if epoch != self.epoch {
+            *self = Self::new(epoch, Cursor::at(first.saturating_sub(1)), head, self.limits);
+            self.dirty = true;
+        }
+    }
+
+    /// Whether something waits to be written.
+    pub fn is_dirty(&self) -> bool {
+        self.dirty
+    }
+
+    /// Begins a write of the cursor; `None` when there is nothing to write or a write is under way.
+    pub fn begin_flush(&mut self) -> Option<Cursor> {
+        if self.flushing || !self.dirty {
+            return None;
+        }
+        (self.flushing, self.dirty) = (true, false);
+        Some(self.cursor.clone())
+    }
+
+    /// The write under way is over; what did not succeed is dirty again.
+    pub fn end_flush(&mut self, committed: bool) {
+        self.dirty |= self.flushing && !committed;
+        self.flushing = false;
+    }
+
+    /// This member refuses a message; it is handed out again, not before `delay_ms` have passed.
+    pub fn nack(&mut self, seq: Seq, member: Member, now: Millis, delay_ms: u64) -> Ended {
+        let Some(lease) = self.leases.get_mut(&seq) else {
+            return Ended::Nothing;
+        };
+        // A late nack of a former holder must not end the lease that somebody else has now.
+        if !lease.members.contains(&member) && !mutant!("two_leases") {
+            return Ended::Nothing;
+        }
+        lease.members.retain(|m| *m != member && !mutant!("two_leases"));
+        let last = lease.members.is_empty();
+        self.let_go(member, seq);
+        if last { self.end(seq, now.saturating_add(delay_ms), now) } else { Ended::Nothing }
+    }
+
+    /// This member has ended: what only it had is handed out again.
+    pub fn leave(&mut self, member: Member, now: Millis) -> Vec<Ended> {
+        let held = self.held.remove(&member).unwrap_or_default();
+        let mut ended = Vec::new();
+        for seq in held {
+            let Some(lease) = self.leases.get_mut(&seq) else { continue };
+            lease.members.retain(|m| *m != member);
+            if lease.members.is_empty() {
+                ended.push(self.end(seq, now, now));
+            }
+        }
+        ended
+    }
+
+    /// Ends the leases whose time is over. Returns what became of each.
+    pub fn expire(&mut self, now: Millis) -> Vec<Ended> {
+        let mut ended = Vec::new();
+        while let Some(&(deadline, seq)) = self.deadlines.first().filter(|(at, _)| *at <= now) {
+            self.deadlines.remove(&(deadline, seq));
+            if mutant!("lease_not_lapsed") {
+                continue;
+            }
+            ended.push(self.end(seq, now, now));
+        }
+        ended
+    }
+
+    /// When [`Self::expire`] or [`Self::upcoming`] has something to do that it does not have now.
+    pub fn wakes_at(&self) -> Option<Millis> {
+        let lapse = self.deadlines.first().map(|(at, _)| *at);
+        let due = self.delayed.first().map(|(at, _)| *at);
+        [lapse, due].into_iter().flatten().min()
+    }
+
+    /// The lease of `seq` is over without an ack.
+    fn end(&mut self, seq: Seq, due: Millis, now: Millis) -> Ended {
+        let Some(lease) = self.drop_lease(seq) else {
+            return Ended::Nothing;
+        };
+        let enough = self.limits.max_attempts.is_some_and(|max| {
+            if mutant!("dies_too_late") { lease.attempts > max } else { lease.attempts >= max }
+        });
+        if enough {
+            self.dying.insert(seq);
+            return Ended::Dead(seq);
+        }
+        self.back.insert(seq, Back { attempts: lease.attempts, due });
+        if due <= now {
+            self.ready.insert(seq);
+        } else {
+            self.delayed.insert((due, seq));
+        }
+        Ended::Back(seq)
+    }
+
+    fn drop_lease(&mut self, seq: Seq) -> Option<Lease> {
+        let lease = self.leases.remove(&seq)?;
+        if let Some(deadline) = lease.deadline {
+            self.deadlines.remove(&(deadline, seq));
+        }
+        for member in &lease.members {
+            self.let_go(*member, seq);
+        }
+        Some(lease)
+    }
+
+    fn let_go(&mut self, member: Member, seq: Seq) {
+        if let Some(held) = self.held.get_mut(&member) {
+            held.remove(&seq);
+            if held.is_empty() {
+                self.held.remove(&member);
+            }
+        }
+    }
+
+    /// `seq` is acked.
+    fn settle(&mut self, seq: Seq) {
+        self.forget(seq);
+        self.dirty |= self.cursor.ack(seq);
+    }
+
+    /// Takes a seq out of every place.
+    fn forget(&mut self, seq: Seq) {
+        self.drop_lease(seq);
+        if let Some(back) = self.back.remove(&seq) {
+            self.ready.remove(&seq);
+            self.delayed.remove(&(back.due, seq));
+        }
+        self.dying.remove(&seq);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -53,12 +53,26 @@ enum Phase {
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subscription {
+    /// 0 while the channel does not exist.
     epoch: Epoch,
     start: Seq,
     next: Seq,
     head: Seq,
     phase: Phase,
+    other: Option<Other>,
 }
+
+/// A hint of another history came. A page or a head that was read before it may still show the old one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Other {
+    epoch: Epoch,
+    head: Seq,
+    /// So many pages may still deny it; then it was a late hint of a history that is gone.
+    denials: u8,
+}
+
+/// Pages that may deny a hint of another history: one that was joined under way, and one asked for after it.
+const DENIALS: u8 = 3;
 
 /// What to do with a hint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,13 +99,17 @@ pub enum Offer {
 impl Subscription {
     /// A subscription that has just entered the live list.
     pub fn entering() -> Self {
-        Self { epoch: 0, start: 1, next: 1, head: 0, phase: Phase::Entering }
+        Self { epoch: 0, start: 1, next: 1, head: 0, phase: Phase::Entering, other: None }
     }
 
     /// The head is known: starts at `next` in the channel's present history, whose last seq is `last`.
     /// Hints that came since it entered may have raised the head above `last`.
     pub fn begin(&mut self, epoch: Epoch, next: Seq, last: Seq) {
-        let hinted = if self.epoch == epoch || self.epoch == 0 { self.head } else { 0 };
+        let mut hinted = self.head;
+        if self.epoch != epoch && self.epoch != 0 {
+            self.other = Some(Other { epoch: self.epoch, head: hinted, denials: DENIALS });
+            hinted = 0;
+        }
         self.epoch = epoch;
         self.start = next;
         self.next = next;
@@ -136,16 +154,27 @@ impl Subscription {
                 if self.epoch != epoch {
                     (self.epoch, self.head) = (epoch, 0);
                 }
-                self.head = self.head.max(seq);
+                if !mutant!("hint_lost_while_entering") {
+                    self.head = self.head.max(seq);
+                }
                 Hint::Ignore
             }
             Phase::Behind | Phase::Reading => {
                 if epoch == self.epoch {
                     self.head = self.head.max(seq);
+                } else {
+                    self.note_other(epoch, seq);
                 }
                 Hint::Ignore
             }
-            Phase::Live if epoch != self.epoch => self.fall_behind(),
+            Phase::Live if self.epoch == 0 && seq == self.next => {
+                self.epoch = epoch;
+                self.hint_live(seq, acked, room)
+            }
+            Phase::Live if epoch != self.epoch => {
+                self.note_other(epoch, seq);
+                self.fall_behind()
+            }
             Phase::Live if seq < self.next => Hint::Ignore,
             Phase::Live => self.hint_live(seq, acked, room),
         }
@@ -176,6 +205,11 @@ impl Subscription {
         Hint::Deliver
     }
 
+    fn note_other(&mut self, epoch: Epoch, seq: Seq) {
+        let known = self.other.filter(|other| other.epoch == epoch).map_or(0, |other| other.head);
+        self.other = Some(Other { epoch, head: known.max(seq), denials: DENIALS });
+    }
+
     fn fall_behind(&mut self) -> Hint {
         self.phase = Phase::Behind;
         Hint::Behind
@@ -186,27 +220,39 @@ impl Subscription {
         self.phase = Phase::Reading;
     }
 
-    /// A page is here: the channel's present epoch and first kept seq. Returns what this reader has lost.
+    /// A page is here: the channel's present epoch and first kept seq. Returns what this reader has lost. When the
+    /// epoch is another one, the page was read from a place that means nothing there: all of it is refused
+    /// ([`Self::offer`] stops), and the next one is asked for from the first kept seq.
     pub fn page_opened(&mut self, epoch: Epoch, first_kept: Seq) -> Option<Gap> {
         let lost = |from, reason| Gap { from, to: first_kept - 1, reason };
+        let hinted = self.other.take_if(|other| other.epoch == epoch).map_or(0, |o| o.head);
+        if self.epoch == 0 {
+            // The channel did not exist when this subscription began: its history is the first one.
+            self.epoch = epoch;
+        }
         if epoch != self.epoch {
             let gap = Gap { from: self.next, to: 0, reason: GapReason::Epoch };
             self.epoch = epoch;
             self.start = first_kept;
             self.next = first_kept;
-            self.head = 0;
+            self.head = hinted;
+            self.phase = Phase::Behind;
             return Some(gap);
         }
+        self.head = self.head.max(hinted);
         if first_kept > self.next {
             let gap = lost(self.next, GapReason::Retention);
             self.next = first_kept;
-            return Some(gap);
+            return Some(gap).filter(|_| !mutant!("gap_not_told"));
         }
         None
     }
 
     /// One record of the page, ascending.
     pub fn offer(&mut self, seq: Seq, acked: bool, room: bool) -> Offer {
+        if self.phase != Phase::Reading {
+            return Offer::Stop;
+        }
         if seq < self.next && !mutant!("page_repeats") {
             return Offer::Skip;
         }
@@ -224,8 +270,12 @@ impl Subscription {
     /// The page is done: everything up to `through` was looked at (`None`: it ended early), and the channel's last seq
     /// was `last`.
     pub fn page_ended(&mut self, through: Option<Seq>, last: Seq) {
-        if let Some(through) = through {
+        if let Some(through) = through.filter(|_| self.phase == Phase::Reading) {
             self.next = self.next.max(through + 1);
+        }
+        self.other = self.other.filter(|other| other.denials > 0);
+        if let Some(other) = &mut self.other {
+            other.denials -= 1;
         }
         self.head = if mutant!("page_forgets_hints") { last } else { self.head.max(last) };
         self.settle();
@@ -237,7 +287,8 @@ impl Subscription {
     }
 
     fn settle(&mut self) {
-        self.phase = if self.next > self.head { Phase::Live } else { Phase::Behind };
+        let live = self.next > self.head && self.other.is_none();
+        self.phase = if live { Phase::Live } else { Phase::Behind };
     }
 }
 

@@ -1,1 +1,6 @@
-//! x
+//! Listeners and dialects: they decode a wire form, call the node's verbs, and encode what comes out.
+//!
+//! Invariants: every queue and every wait has a bound; a refused client gets its protocol's own answer. Must not know:
+//! drivers (no store is named here) and other dialects.
+
+pub mod http;

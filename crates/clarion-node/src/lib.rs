@@ -1,1 +1,33 @@
-//! x
+//! The imperative shell: shards with their sessions, the committer, catch-up, the verbs that every edge calls.
+//!
+//! The way of a publish: [`Node::publish`] → `committer` → store → `shard` (mailbox → live lists → outbox) → outlet.
+//! The way of an attach: [`Node::prepare`] → [`Node::attach`] → `shard` (subscription: catching up ↔ live) → store.
+//!
+//! Invariants: what is answered as stored was committed; hints of a channel reach a shard in commit order; a shard's
+//! data is touched by its own thread only. Must not know: protocols (they come as `Outlet`s), drivers (they come as a
+//! `Store`).
+
+mod ack;
+mod admin;
+mod attach;
+pub mod clock;
+mod committer;
+pub mod config;
+mod devices;
+mod history;
+mod interest;
+pub mod metrics;
+mod node;
+mod publish;
+mod shard;
+mod sweeper;
+
+pub use ack::AckPosition;
+pub use admin::{Presence, SessionInfo, SessionPage};
+pub use attach::{
+    AttachPlan, From, Guard, Link, ReaderRef, Resume, StreamSpec, channel_tag, user_tag,
+};
+pub use config::NodeConfig;
+pub use history::{DeviceAck, HistoryPage, MessageStatus};
+pub use node::Node;
+pub use publish::{Answer, Draft, Expire};

@@ -1,1 +1,9 @@
-//! x
+//! Codecs without I/O: bytes in, values out, and back.
+//!
+//! Owns: the JSON form of a message, publish requests, resume tokens, SSE frames. Invariants: no input panics; sizes
+//! are checked before memory is taken. Must not know: sockets, runtimes, the node.
+
+pub mod json;
+pub mod publish;
+pub mod sse;
+pub mod token;

@@ -84,3 +84,59 @@ fn holes_at_the_end_of_a_page_are_passed() {
     assert!(sub.is_live());
     assert_eq!(sub.next(), 10);
 }
+
+#[test]
+fn a_channel_that_comes_into_being_is_no_lost_history() {
+    for first_hint in [1, 2] {
+        let mut sub = Subscription::entering();
+        sub.begin(0, 1, 0);
+        assert!(sub.is_live());
+        let hint = sub.hint(9, first_hint, false, true);
+        if first_hint == 1 {
+            assert_eq!(hint, Hint::Deliver);
+        } else {
+            assert_eq!(hint, Hint::Behind);
+            sub.page_began();
+            assert_eq!(sub.page_opened(9, 1), None);
+        }
+        assert_eq!(sub.epoch(), 9);
+    }
+}
+
+#[test]
+fn a_hint_of_another_history_is_not_forgotten_while_older_pages_arrive() {
+    let mut sub = live(5);
+    sub.hint(1, 6, false, true);
+    sub.page_began();
+    assert_eq!(sub.hint(2, 3, false, true), Hint::Ignore);
+    assert_eq!(sub.page_opened(1, 1), None, "the page was read before");
+    sub.offer(5, false, true);
+    sub.offer(6, false, true);
+    sub.page_ended(Some(6), 6);
+    assert!(sub.wants_page(), "the other history was not looked at");
+    sub.page_began();
+    assert_eq!(sub.page_opened(2, 1).map(|gap| gap.reason), Some(GapReason::Epoch));
+    assert_eq!(sub.offer(7, false, true), Offer::Stop, "read from a place of the old history");
+    sub.page_ended(Some(9), 2);
+    assert_eq!((sub.next(), sub.head()), (1, 3), "3 was hinted, the page did not know it yet");
+    assert!(sub.wants_page());
+}
+
+#[test]
+fn a_late_hint_of_a_history_that_is_gone_costs_a_few_pages() {
+    let mut sub = live(5);
+    assert_eq!(sub.hint(9, 1, false, true), Hint::Behind);
+    let mut pages = 0;
+    while !sub.is_live() {
+        sub.page_began();
+        assert_eq!(sub.page_opened(1, 1), None);
+        sub.page_ended(Some(4), 4);
+        pages += 1;
+        assert!(pages < 9);
+    }
+    assert_eq!(sub.next(), 5);
+    sub = Subscription::entering();
+    sub.hint(2, 1, false, true);
+    sub.begin(1, 5, 4);
+    assert!(sub.wants_page(), "the head was read before the other history was hinted");
+}

@@ -1,0 +1,120 @@
+//! Who asks: bearer keys, and what an open listener demands instead.
+//!
+//! Invariant: with `auth: none` only requests to an IP address or `localhost` are answered (a page in a browser cannot
+//! reach an open listener under a name of its own), and bodies must be JSON by content type (no simple form posts).
+
+use super::problem::Failure;
+use super::router::App;
+use axum::extract::FromRequestParts;
+use clarion_core::{Code, Principal, Refusal};
+use hyper::HeaderMap;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::http::request::Parts;
+use sha2::{Digest, Sha256};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// The principal of a request.
+pub(super) struct Caller(pub(super) Principal);
+
+impl FromRequestParts<Arc<App>> for Caller {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Failure> {
+        Ok(Self(authenticate(app, &parts.headers)?))
+    }
+}
+
+fn authenticate(app: &App, headers: &HeaderMap) -> Result<Principal, Refusal> {
+    if !app.config.auth_required {
+        return Ok(app.open_principal.clone());
+    }
+    let missing = || Refusal::new(Code::Unauthenticated, "send 'Authorization: Bearer KEY'");
+    let header = headers.get(AUTHORIZATION).ok_or_else(missing)?;
+    let text = header.to_str().map_err(|_| missing())?;
+    let (scheme, key) = text.split_once(' ').ok_or_else(missing)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(missing());
+    }
+    let digest: [u8; 32] = Sha256::digest(key.trim().as_bytes()).into();
+    let known = app.config.keys.iter().find(|known| known.sha256 == digest);
+    known
+        .map(|known| known.principal.clone())
+        .ok_or_else(|| Refusal::new(Code::Unauthenticated, "the key is not known here"))
+}
+
+/// What every request to this listener must satisfy.
+pub(super) fn check_host(app: &App, headers: &HeaderMap) -> Result<(), Refusal> {
+    if app.config.auth_required {
+        return Ok(());
+    }
+    // HTTP/1.0 has no Host; a browser always sends one.
+    let Some(host) = headers.get(HOST) else { return Ok(()) };
+    let allowed = host.to_str().is_ok_and(is_ip_or_localhost);
+    if allowed { Ok(()) } else { Err(Code::HostForbidden.into()) }
+}
+
+fn is_ip_or_localhost(host: &str) -> bool {
+    let is_port = |port: &str| port.parse::<u16>().is_ok();
+    let name = match host.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((name, "")) => name,
+            Some((name, port)) if port.strip_prefix(':').is_some_and(is_port) => name,
+            _ => return false,
+        },
+        None => match host.split_once(':') {
+            Some((name, port)) if is_port(port) => name,
+            Some(_) => return false,
+            None => host,
+        },
+    };
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+}
+
+/// What a body's content type must be.
+pub(super) fn check_content_type(app: &App, headers: &HeaderMap) -> Result<(), Refusal> {
+    if app.config.auth_required {
+        return Ok(());
+    }
+    let media = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media = media.split(';').next().unwrap_or_default().trim();
+    if media.eq_ignore_ascii_case("application/json") {
+        Ok(())
+    } else {
+        Err(Refusal::new(
+            Code::UnsupportedMedia,
+            "an open listener takes only bodies with 'content-type: application/json'",
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_ip_or_localhost;
+
+    #[test]
+    fn hosts() {
+        for good in [
+            "127.0.0.1",
+            "127.0.0.1:8080",
+            "localhost",
+            "LocalHost:1",
+            "[::1]:80",
+            "[::1]",
+            "10.1.2.3",
+        ] {
+            assert!(is_ip_or_localhost(good), "{good}");
+        }
+        for bad in [
+            "",
+            "example.com",
+            "localhost.evil.com",
+            "localhost:x",
+            "127.0.0.1.nip.io:80",
+            "[::1]x",
+            "a:b:c",
+        ] {
+            assert!(!is_ip_or_localhost(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Reading a request's body: bounded in bytes and time.
+
+use super::auth::check_content_type;
+use super::problem::Failure;
+use super::router::App;
+use axum::extract::{FromRequest, Request};
+use bytes::{Bytes, BytesMut};
+use clarion_core::{Code, Refusal};
+use http_body_util::BodyExt;
+use hyper::body::Body as _;
+use std::sync::Arc;
+
+/// The whole body of a JSON request.
+pub(super) struct JsonBytes(pub(super) Bytes);
+
+impl FromRequest<Arc<App>> for JsonBytes {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Failure> {
+        check_content_type(app, request.headers())?;
+        let limit = app.config.body_bytes;
+        let body = request.into_body();
+        if body.size_hint().lower() > limit as u64 {
+            return Err(too_large(limit).into());
+        }
+        match tokio::time::timeout(app.config.body_timeout, collect(body, limit)).await {
+            Ok(read) => Ok(Self(read?)),
+            Err(_) => {
+                Err(Refusal::new(Code::RequestTimeout, "the body did not arrive in time").into())
+            }
+        }
+    }
+}
+
+fn too_large(limit: usize) -> Refusal {
+    Refusal::new(Code::RequestTooLarge, format!("the body has more than {limit} bytes"))
+}
+
+async fn collect(mut body: axum::body::Body, limit: usize) -> Result<Bytes, Refusal> {
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame =
+            frame.map_err(|_| Refusal::new(Code::BadRequest, "the body could not be read"))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if first.len() + rest.len() + data.len() > limit {
+            return Err(too_large(limit));
+        }
+        // Most bodies come in one piece, which then is not copied.
+        if first.is_empty() {
+            first = data;
+        } else {
+            rest.extend_from_slice(&data);
+        }
+    }
+    if rest.is_empty() {
+        return Ok(first);
+    }
+    let mut whole = BytesMut::with_capacity(first.len() + rest.len());
+    whole.extend_from_slice(&first);
+    whole.extend_from_slice(&rest);
+    Ok(whole.freeze())
+}
+
+/// Parses a body; what is wrong is told with its place.
+pub(super) fn parse<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body)
+        .map_err(|error| Refusal::new(Code::BadRequest, format!("body: {error}")))
+}

@@ -1,0 +1,52 @@
+//! What an HTTP listener is told at its start: plain, validated values.
+
+use clarion_core::Principal;
+use clarion_wire::publish::PublishLimits;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Whether connections from an address are taken.
+pub type AllowFrom = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
+
+/// A static bearer key.
+#[derive(Debug, Clone)]
+pub struct ApiKey {
+    /// SHA-256 of the key.
+    pub sha256: [u8; 32],
+    /// Who it is.
+    pub principal: Principal,
+}
+
+/// See the configuration reference for each limit.
+#[derive(Clone)]
+pub struct HttpConfig {
+    /// The listener's name.
+    pub name: String,
+    /// Whether requests need a key.
+    pub auth_required: bool,
+    /// The keys.
+    pub keys: Vec<ApiKey>,
+    /// Whence connections are taken; `None` = from everywhere.
+    pub allow_from: Option<AllowFrom>,
+    /// Bounds of one publish.
+    pub publish: PublishLimits,
+    /// Bytes of a request's body.
+    pub body_bytes: usize,
+    /// Messages in a batch.
+    pub batch_messages: usize,
+    /// Bytes of a request's head.
+    pub head_bytes: usize,
+    /// Time for a request's head, from its first byte.
+    pub head_timeout: Duration,
+    /// Time for a request's body.
+    pub body_timeout: Duration,
+    /// Time that a connection may be idle between requests.
+    pub idle_timeout: Duration,
+    /// Connections at once.
+    pub connections: usize,
+    /// Streams at once.
+    pub streams: usize,
+    /// What SSE clients are told to wait before they come back.
+    pub retry_ms: u64,
+}

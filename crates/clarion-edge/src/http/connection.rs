@@ -1,0 +1,275 @@
+//! One HTTP/1.1 connection: hyper, its deadlines, and the moment when a stream takes the connection over.
+//!
+//! Invariants: one timer per connection, re-armed lazily; a head has `head_timeout` from its first byte, an idle
+//! connection `idle_timeout`; a request under way has the deadlines of its handler. A stream leaves hyper while its
+//! request is pending: what a client pipelined behind it is dropped with hyper's half.
+
+use super::outlet::SseOutlet;
+use super::problem::raw_response;
+use super::router::App;
+use axum::Router;
+use axum::body::Body;
+use clarion_core::Code;
+use clarion_node::{AttachPlan, Link};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{Instant, Sleep};
+use tower::Service as _;
+
+/// A stream that takes over the connection of its request.
+pub(super) struct Detach {
+    pub(super) plan: AttachPlan,
+    pub(super) outlet: Box<SseOutlet>,
+    pub(super) place: OwnedSemaphorePermit,
+}
+
+/// What a connection's task, its socket and its requests share.
+#[derive(Default)]
+struct Shared {
+    /// Bytes came since the last request began.
+    head_began: AtomicBool,
+    /// Requests and streamed bodies under way.
+    busy: AtomicU32,
+    detach: Mutex<Option<Detach>>,
+}
+
+/// A request's way to its connection.
+#[derive(Clone)]
+pub(super) struct Handle(Arc<Shared>);
+
+impl Handle {
+    /// Asks the connection's task to give the connection to this stream.
+    pub(super) fn detach(&self, detach: Detach) {
+        *self.0.detach.lock().unwrap_or_else(PoisonError::into_inner) = Some(detach);
+    }
+
+    /// A body that is streamed: no deadline while it lasts.
+    pub(super) fn streaming(&self) -> Streaming {
+        self.0.busy.fetch_add(1, Relaxed);
+        Streaming(self.0.clone())
+    }
+}
+
+/// While it lives the connection is busy.
+pub(super) struct Streaming(Arc<Shared>);
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The socket; notes when bytes come.
+struct Socket {
+    stream: TcpStream,
+    shared: Arc<Shared>,
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.shared.head_began.store(true, Relaxed);
+        }
+        result
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+}
+
+/// The router behind one connection.
+struct Routed {
+    router: Router,
+    shared: Arc<Shared>,
+}
+
+impl Service<Request<Incoming>> for Routed {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let streaming = Handle(self.shared.clone()).streaming();
+        self.shared.head_began.store(false, Relaxed);
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(Handle(self.shared.clone()));
+        let answer = self.router.clone().call(request);
+        Box::pin(async move {
+            let response = answer.await;
+            drop(streaming);
+            response
+        })
+    }
+}
+
+/// How hyper's part of a connection ended.
+enum End {
+    Done,
+    Stream(Detach),
+    Timeout { head: bool },
+}
+
+/// The one timer of a connection.
+struct Deadline {
+    sleep: Pin<Box<Sleep>>,
+    /// When the present state began.
+    since: Instant,
+    state: Option<bool>,
+}
+
+impl Deadline {
+    /// Whether the present state (`None`: a request under way; `Some(true)`: a head arrives; `Some(false)`: idle) has
+    /// lasted too long.
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        state: Option<bool>,
+        limits: [Duration; 2],
+    ) -> bool {
+        if state != self.state {
+            self.state = state;
+            self.since = Instant::now();
+        }
+        let Some(head) = state else { return false };
+        let due = self.since + limits[usize::from(head)];
+        if due < self.sleep.deadline() {
+            self.sleep.as_mut().reset(due);
+        }
+        while self.sleep.as_mut().poll(context).is_ready() {
+            if due <= Instant::now() {
+                return true;
+            }
+            self.sleep.as_mut().reset(due);
+        }
+        false
+    }
+}
+
+/// Serves a connection to its end.
+pub(super) async fn run(
+    app: Arc<App>,
+    router: Router,
+    stream: TcpStream,
+    place: OwnedSemaphorePermit,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let shared = Arc::new(Shared::default());
+    let limits = [app.config.idle_timeout, app.config.head_timeout];
+    let socket = TokioIo::new(Socket { stream, shared: shared.clone() });
+    let connection = http1::Builder::new()
+        .max_buf_size(app.config.head_bytes.max(8192))
+        .half_close(false)
+        .serve_connection(socket, Routed { router, shared: shared.clone() });
+    let mut connection = Box::new(connection);
+    let first = Instant::now() + limits[1];
+    let mut deadline = Deadline {
+        sleep: Box::pin(tokio::time::sleep_until(first)),
+        since: Instant::now(),
+        state: Some(true),
+    };
+    let mut stopping = pin!(async move {
+        // An error means that the server's end of it has gone, which is a stop too.
+        let _ = shutdown.wait_for(|stop| *stop).await;
+    });
+    let mut stopped = false;
+    let mut first_request = true;
+    let end = poll_fn(|context| {
+        if !stopped && stopping.as_mut().poll(context).is_ready() {
+            stopped = true;
+            Pin::new(&mut *connection).graceful_shutdown();
+        }
+        // Hyper tells the peer what was wrong with its request; there is nothing to add.
+        if Pin::new(&mut *connection).poll(context).is_ready() {
+            return Poll::Ready(End::Done);
+        }
+        if let Some(detach) = shared.detach.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Poll::Ready(End::Stream(detach));
+        }
+        let busy = shared.busy.load(Relaxed) > 0;
+        first_request &= !busy;
+        // A new connection owes its first head at once.
+        let state = (!busy).then(|| first_request || shared.head_began.load(Relaxed));
+        if deadline.poll(context, state, limits) {
+            return Poll::Ready(End::Timeout { head: shared.head_began.load(Relaxed) });
+        }
+        Poll::Pending
+    })
+    .await;
+    match end {
+        End::Done | End::Timeout { head: false } => {}
+        End::Timeout { head: true } => {
+            let stream = connection.into_parts().io.into_inner().stream;
+            // The socket's buffer is empty: nothing was answered since the head began.
+            let _ = stream.try_write(&raw_response(Code::RequestTimeout));
+        }
+        End::Stream(detach) => {
+            let stream = connection.into_parts().io.into_inner().stream;
+            let Detach { plan, outlet, place: stream_place } = detach;
+            give_to_shard(&app, plan, outlet, stream, (place, stream_place)).await;
+        }
+    }
+}
+
+async fn give_to_shard(
+    app: &App,
+    plan: AttachPlan,
+    outlet: Box<SseOutlet>,
+    stream: TcpStream,
+    places: (OwnedSemaphorePermit, OwnedSemaphorePermit),
+) {
+    let (stream, spare) = match stream.into_std().and_then(|s| Ok((s.try_clone()?, s))) {
+        Ok(pair) => pair,
+        Err(error) => return tracing::debug!(%error, "a stream's connection could not be taken"),
+    };
+    if let Err(refusal) = app.node.attach(plan, outlet, Link::Tcp(stream), Box::new(places)).await {
+        // The shard wrote nothing: the client still waits for a head.
+        let _ = io::Write::write(&mut &spare, &raw_response(refusal.code));
+    }
+}

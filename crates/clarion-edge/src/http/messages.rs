@@ -1,0 +1,104 @@
+//! `/api/v1/messages/{id}`: what became of a message, and erasing it.
+
+use super::auth::Caller;
+use super::problem::{Failure, Refusals};
+use super::query::Part;
+use super::router::{App, json_response};
+use axum::extract::State;
+use axum::response::Response;
+use clarion_core::port::store::FoundState;
+use clarion_core::{Code, MessageId, Refusal};
+use hyper::StatusCode;
+use serde::Serialize;
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// What became of a message.
+#[derive(Serialize, ToSchema)]
+pub(super) struct MessageStatus {
+    id: String,
+    channel: String,
+    seq: u64,
+    epoch: u32,
+    /// `stored`, `expired`, `erased` or `trimmed`.
+    #[schema(example = "stored")]
+    state: &'static str,
+    /// Milliseconds since 1970.
+    created_at: u64,
+    /// Milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    expires_at: Option<u64>,
+    /// For a message to a user, each of his devices.
+    devices: Vec<DeviceStatus>,
+}
+
+/// Whether a device has acked it.
+#[derive(Serialize, ToSchema)]
+pub(super) struct DeviceStatus {
+    device: String,
+    acked: bool,
+    /// When the cursor write that covered it happened; milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    acked_at: Option<u64>,
+}
+
+fn parse_id(text: &str) -> Result<MessageId, Refusal> {
+    text.parse()
+        .map_err(|e: clarion_core::id::IdError| Refusal::new(Code::BadRequest, e.to_string()))
+}
+
+/// Says what became of a message.
+#[utoipa::path(
+    get,
+    path = "/api/v1/messages/{id}",
+    tag = "messages",
+    params(("id" = String, Path, description = "The message's id")),
+    responses((status = 200, description = "What is known", body = MessageStatus), Refusals)
+)]
+pub(super) async fn status(
+    State(app): State<Arc<App>>,
+    Caller(principal): Caller,
+    Part(id): Part,
+) -> Result<Response, Failure> {
+    let status = app.node.message_status(&principal, parse_id(&id)?).await?;
+    let found = status.found;
+    let devices = status.devices.into_iter().map(|d| DeviceStatus {
+        device: d.device,
+        acked: d.acked,
+        acked_at: d.acked_at,
+    });
+    Ok(json_response(&MessageStatus {
+        id: found.stored.id.to_string(),
+        channel: found.channel.as_str().to_owned(),
+        seq: found.stored.seq,
+        epoch: found.stored.epoch,
+        state: match found.state {
+            FoundState::Stored => "stored",
+            FoundState::Expired => "expired",
+            FoundState::Erased => "erased",
+            FoundState::Trimmed => "trimmed",
+        },
+        created_at: found.stored.created_at,
+        expires_at: found.expires_at,
+        devices: devices.collect(),
+    }))
+}
+
+/// Blanks a message's body; its number stays.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/messages/{id}",
+    tag = "messages",
+    params(("id" = String, Path, description = "The message's id")),
+    responses((status = 204, description = "Erased"), Refusals)
+)]
+pub(super) async fn erase(
+    State(app): State<Arc<App>>,
+    Caller(principal): Caller,
+    Part(id): Part,
+) -> Result<StatusCode, Failure> {
+    app.node.erase(&principal, parse_id(&id)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,170 @@
+//! `/healthz`, `/readyz`, `/metrics`, `/openapi.json`.
+
+use super::auth::Caller;
+use super::problem::{Failure, Refusals};
+use super::router::{App, json_bytes, json_response};
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use clarion_core::{Code, Refusal, Verb};
+use clarion_node::Node;
+use clarion_node::metrics::ShardTotals;
+use hyper::header::CONTENT_TYPE;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use serde::Serialize;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use utoipa::ToSchema;
+
+/// How the server is.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Health {
+    /// `ok`.
+    status: &'static str,
+    /// The server's version.
+    version: &'static str,
+}
+
+fn healthy() -> Response {
+    json_response(&Health { status: "ok", version: env!("CARGO_PKG_VERSION") })
+}
+
+/// Says that the process answers.
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    tag = "operations",
+    responses((status = 200, description = "It does", body = Health), Refusals)
+)]
+pub(super) async fn healthz() -> Response {
+    healthy()
+}
+
+/// Says whether the server takes publishes.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "operations",
+    responses((status = 200, description = "It does", body = Health), Refusals)
+)]
+pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<Response, Failure> {
+    app.node.check_ready()?;
+    let health = app.node.store_health().await;
+    if health.failed.is_some() {
+        // Why is in the log; it may name paths.
+        return Err(Refusal::new(
+            Code::StoreUnavailable,
+            "the store takes no writes until a restart",
+        )
+        .into());
+    }
+    Ok(healthy())
+}
+
+/// Numbers for Prometheus (OpenMetrics text).
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "operations",
+    responses(
+        (status = 200, description = "Numbers", body = String, content_type = "application/openmetrics-text"),
+        Refusals
+    )
+)]
+pub(super) async fn metrics(
+    State(app): State<Arc<App>>,
+    Caller(principal): Caller,
+) -> Result<Response, Failure> {
+    if !principal.may(Verb::Read) {
+        return Err(Code::Forbidden.into());
+    }
+    let disk_bytes = app.node.store_health().await.disk_bytes;
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(NodeNumbers { node: app.node.clone(), disk_bytes }));
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry)
+        .map_err(|_| Refusal::from(Code::Internal))?;
+    let media = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(CONTENT_TYPE, media)], text).into_response())
+}
+
+/// The OpenAPI document of this API.
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    tag = "operations",
+    responses((status = 200, description = "The document", body = Object), Refusals)
+)]
+pub(super) async fn openapi(State(app): State<Arc<App>>) -> Response {
+    json_bytes(app.openapi.clone().into_bytes())
+}
+
+struct NodeNumbers {
+    node: Node,
+    disk_bytes: Option<u64>,
+}
+
+impl fmt::Debug for NodeNumbers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NodeNumbers")
+    }
+}
+
+impl Collector for NodeNumbers {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let shards: ShardTotals = self.node.shard_totals();
+        let (commit, verbs) = (self.node.commit_counters(), self.node.verb_counters());
+        let counters = [
+            ("publishes_stored", "Publishes answered as stored", verbs.stored.load(Relaxed)),
+            ("publishes_live", "Publishes answered as live", verbs.live.load(Relaxed)),
+            ("publishes_refused", "Publishes refused", verbs.refused.load(Relaxed)),
+            ("deliveries", "Messages put into outboxes", shards.delivered),
+            ("sent_bytes", "Bytes written to streams", shards.sent_bytes),
+            (
+                "dropped_outbox_full",
+                "Live messages dropped since an outbox was full",
+                shards.dropped_outbox,
+            ),
+            ("behind", "Times that a subscription fell behind", shards.behind),
+            ("gaps", "Gaps that readers were told of", shards.gaps),
+            ("pages", "Pages read for catching up", shards.pages),
+            ("acks", "Acks that moved a cursor", shards.acks),
+            ("ack_flush_failures", "Writes of cursors that failed", shards.flush_failures),
+            ("commits", "Commits that began", commit.commits.get()),
+            ("commit_units", "Units in those commits", commit.units.get()),
+            ("commit_failures", "Commits that failed", commit.failures.get()),
+        ];
+        for (name, help, value) in counters {
+            let metric = ConstCounter::new(value);
+            let kind = metric.metric_type();
+            metric.encode(encoder.encode_descriptor(
+                &format!("clarion_{name}"),
+                help,
+                None,
+                kind,
+            )?)?;
+        }
+        let mut gauges = vec![
+            ("sessions", "Streams that are attached", shards.sessions),
+            ("outbox_bytes", "Bytes that wait in outboxes", shards.outbox_bytes),
+        ];
+        if let Some(bytes) = self.disk_bytes {
+            gauges.push(("store_disk_bytes", "Bytes that the store takes on disk", bytes));
+        }
+        for (name, help, value) in gauges {
+            let metric = ConstGauge::new(value);
+            let kind = metric.metric_type();
+            metric.encode(encoder.encode_descriptor(
+                &format!("clarion_{name}"),
+                help,
+                None,
+                kind,
+            )?)?;
+        }
+        Ok(())
+    }
+}

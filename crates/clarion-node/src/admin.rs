@@ -1,0 +1,176 @@
+//! The verbs about sessions: presence, lists, kicking.
+
+use crate::attach::user_tag;
+use crate::node::Node;
+use crate::shard::{Job, Mail, SessionKey, SessionView, Shard};
+use clarion_core::{Code, Millis, Principal, Refusal, Verb};
+use std::rc::Rc;
+use tokio::sync::oneshot;
+
+/// One live connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionInfo {
+    /// Opaque id.
+    pub id: String,
+    /// Whose, if anybody's.
+    pub user: Option<String>,
+    /// Which device, if any.
+    pub device: Option<String>,
+    /// The protocol that it speaks.
+    pub dialect: &'static str,
+    /// Since when.
+    pub since: Millis,
+}
+
+/// Whether a user is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Presence {
+    /// Whether there is a session.
+    pub online: bool,
+    /// Each of them.
+    pub sessions: Vec<SessionInfo>,
+}
+
+/// Part of the list of sessions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionPage {
+    /// In the order of their ids.
+    pub sessions: Vec<SessionInfo>,
+    /// Where to go on, if there is more.
+    pub next: Option<String>,
+}
+
+/// Text form of a session's id: shard, place, generation.
+fn session_id(shard: usize, key: SessionKey) -> String {
+    format!("{shard:02x}{:08x}{:08x}", key.index, key.generation)
+}
+
+fn parse_session_id(text: &str) -> Option<(usize, SessionKey)> {
+    let valid = text.len() == 18 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let number = |from, to| u32::from_str_radix(text.get(from..to)?, 16).ok();
+    let key = SessionKey { index: number(2, 10)?, generation: number(10, 18)? };
+    valid.then_some((number(0, 2)? as usize, key))
+}
+
+fn info(shard: usize, view: SessionView) -> SessionInfo {
+    SessionInfo {
+        id: session_id(shard, view.key),
+        user: view.user.as_deref().map(str::to_owned),
+        device: view.device.as_deref().map(str::to_owned),
+        dialect: view.dialect,
+        since: view.since,
+    }
+}
+
+impl Node {
+    pub(crate) fn check_admin(principal: &Principal, user: Option<&str>) -> Result<(), Refusal> {
+        if principal.may_for(Verb::Admin, user) {
+            Ok(())
+        } else {
+            Err(Refusal::new(Code::Forbidden, "these credentials may not administer this"))
+        }
+    }
+
+    /// Runs something on a shard and waits for its answer.
+    async fn on_shard<T: Send + 'static>(
+        &self,
+        shard: usize,
+        body: impl FnOnce(&Rc<Shard>) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let (sender, answer) = oneshot::channel();
+        let job: Job = Box::new(move |shard| {
+            // The asker may have gone.
+            let _ = sender.send(body(shard));
+        });
+        self.mailbox(shard).post(Mail::Job(job));
+        answer.await.map_err(|_| Code::ShuttingDown.into())
+    }
+
+    /// The sessions of a user.
+    pub async fn presence(&self, principal: &Principal, user: &str) -> Result<Presence, Refusal> {
+        if !principal.may_for(Verb::Read, Some(user)) {
+            return Err(Refusal::new(Code::Forbidden, "these credentials may not read this"));
+        }
+        clarion_core::address::check_user_id(user)
+            .map_err(|e| Refusal::new(Code::BadUser, e.to_string()))?;
+        let (shard, name) = (self.shard_of_tag(user_tag(user)), user.to_owned());
+        let views = self.on_shard(shard, move |s| s.user_sessions(&name)).await?;
+        let sessions: Vec<_> = views.into_iter().map(|view| info(shard, view)).collect();
+        Ok(Presence { online: !sessions.is_empty(), sessions })
+    }
+
+    /// All sessions of this node above `after`, at most `limit`.
+    pub async fn sessions(
+        &self,
+        principal: &Principal,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<SessionPage, Refusal> {
+        if !principal.may_for(Verb::Read, None) {
+            return Err(Refusal::new(Code::Forbidden, "these credentials may not read this"));
+        }
+        let after = match after {
+            None => None,
+            Some(text) => {
+                let bad = || Refusal::new(Code::BadRequest, "'after' is no session id");
+                Some(parse_session_id(text).ok_or_else(bad)?)
+            }
+        };
+        let mut sessions = Vec::new();
+        let first = after.map_or(0, |(shard, _)| shard);
+        for shard in first..self.mailboxes().len() {
+            let after = after.filter(|(s, _)| *s == shard).map(|(_, key)| key);
+            let want = limit + 1 - sessions.len();
+            let views = self.on_shard(shard, move |s| s.list_sessions(after, want)).await?;
+            sessions.extend(views.into_iter().map(|view| info(shard, view)));
+            if sessions.len() > limit {
+                break;
+            }
+        }
+        let more = sessions.len() > limit;
+        sessions.truncate(limit);
+        let next = if more { sessions.last().map(|s| s.id.clone()) } else { None };
+        Ok(SessionPage { sessions, next })
+    }
+
+    /// Ends a session.
+    pub async fn kick_session(&self, principal: &Principal, id: &str) -> Result<(), Refusal> {
+        Self::check_admin(principal, None)?;
+        let (shard, key) = parse_session_id(id)
+            .filter(|(shard, _)| *shard < self.mailboxes().len())
+            .ok_or(Code::SessionNotFound)?;
+        if self.on_shard(shard, move |s| s.kick(key)).await? {
+            Ok(())
+        } else {
+            Err(Code::SessionNotFound.into())
+        }
+    }
+
+    /// Ends the sessions of a user, or of one of his devices. Returns how many.
+    pub async fn kick_user(
+        &self,
+        principal: &Principal,
+        user: &str,
+        device: Option<String>,
+    ) -> Result<usize, Refusal> {
+        Self::check_admin(principal, Some(user))?;
+        clarion_core::address::check_user_id(user)
+            .map_err(|e| Refusal::new(Code::BadUser, e.to_string()))?;
+        let (shard, name) = (self.shard_of_tag(user_tag(user)), user.to_owned());
+        self.on_shard(shard, move |s| s.kick_user(&name, device.as_deref())).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn session_ids_round_trip_and_others_are_refused() {
+        let key = SessionKey { index: 7, generation: u32::MAX };
+        assert_eq!(parse_session_id(&session_id(3, key)), Some((3, key)));
+        for bad in ["", "x", "0300000007fffffffff", "03+0000007ffffffff", "0300000007FFFFFFFF"] {
+            assert_eq!(parse_session_id(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! The committer: the only place of group commit.
+//!
+//! Owns: the bounded queue of submissions and one thread that takes what is there, has it committed with one fsync, and
+//! hands answers and records on. While a commit runs the next batch gathers; there is no timer. Invariants: a
+//! submission is never split; answers come in submission order; records reach every shard in commit order, before the
+//! publisher is answered. Must not know: protocols, what the records mean.
+
+use crate::shard::Mailbox;
+use crate::{clock, config::NodeConfig, interest::Interest, metrics::CommitCounters};
+use clarion_core::port::store::{Batch, Committed, Done, Durability, Store, StoreError, Unit};
+use clarion_core::{Address, Code, Content, Message, Refusal};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use tokio::sync::oneshot;
+
+/// What became of a submission: how safe it is and one result for each unit.
+pub(crate) type CommitAnswer = Result<(Durability, Vec<Done>), StoreError>;
+
+/// Who is told.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    /// A waiting task.
+    Task(oneshot::Sender<CommitAnswer>),
+    /// A shard whose device flushed its cursors.
+    Device { shard: usize, number: u64 },
+}
+
+struct Submission {
+    units: Vec<Unit>,
+    weight: usize,
+    reply: Reply,
+}
+
+#[derive(Default)]
+struct Waiting {
+    submissions: Vec<Submission>,
+    units: usize,
+    bytes: usize,
+    closed: bool,
+}
+
+/// The queue in front of the committer.
+pub(crate) struct CommitQueue {
+    waiting: Mutex<Waiting>,
+    arrived: Condvar,
+    units_max: usize,
+    bytes_max: usize,
+    batch_units: usize,
+    batch_bytes: usize,
+}
+
+impl CommitQueue {
+    pub(crate) fn new(config: &NodeConfig) -> Self {
+        Self {
+            waiting: Mutex::default(),
+            arrived: Condvar::new(),
+            units_max: config.commit_queue_messages,
+            bytes_max: config.commit_queue_bytes,
+            batch_units: config.commit_batch_messages,
+            batch_bytes: config.commit_batch_bytes,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands units in. Refused when the queue is full or closed; acks and records of the node itself (`urgent`) pass
+    /// the bound, they are few and bounded by the sessions.
+    pub(crate) fn submit(
+        &self,
+        units: Vec<Unit>,
+        reply: Reply,
+        urgent: bool,
+    ) -> Result<(), Refusal> {
+        let weight = units.iter().map(weigh).sum();
+        let mut waiting = self.lock();
+        if waiting.closed {
+            return Err(Code::ShuttingDown.into());
+        }
+        let full =
+            waiting.units + units.len() > self.units_max || waiting.bytes + weight > self.bytes_max;
+        if full && !urgent && waiting.units > 0 {
+            return Err(Refusal::new(Code::Overloaded, "too many publishes wait for the store"));
+        }
+        waiting.units += units.len();
+        waiting.bytes += weight;
+        let idle = waiting.submissions.is_empty();
+        waiting.submissions.push(Submission { units, weight, reply });
+        drop(waiting);
+        if idle {
+            self.arrived.notify_one();
+        }
+        Ok(())
+    }
+
+    /// No more is taken; the committer ends when it has done what is here.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.arrived.notify_one();
+    }
+
+    /// The next batch; waits for one. Empty when the queue is closed and done.
+    fn take(&self) -> Vec<Submission> {
+        let mut waiting = self.lock();
+        while waiting.submissions.is_empty() && !waiting.closed {
+            waiting = self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.take_bounded(&mut waiting)
+    }
+
+    fn take_bounded(&self, waiting: &mut Waiting) -> Vec<Submission> {
+        let (mut units, mut bytes, mut end) = (0, 0, 0);
+        for submission in &waiting.submissions {
+            let over = units + submission.units.len() > self.batch_units
+                || bytes + submission.weight > self.batch_bytes;
+            if over && end > 0 {
+                break;
+            }
+            units += submission.units.len();
+            bytes += submission.weight;
+            end += 1;
+        }
+        waiting.units -= units;
+        waiting.bytes -= bytes;
+        if end == waiting.submissions.len() {
+            return std::mem::take(&mut waiting.submissions);
+        }
+        waiting.submissions.drain(..end).collect()
+    }
+
+    /// The next batch, if one waits.
+    fn take_now(&self) -> Vec<Submission> {
+        self.take_bounded(&mut self.lock())
+    }
+}
+
+fn weigh(unit: &Unit) -> usize {
+    match unit {
+        Unit::Publish(publish) => publish.content.weight() + publish.channel.as_str().len(),
+        Unit::Ack { moves, .. } => 64 * (1 + moves.len()),
+        Unit::Record { change, .. } => match change {
+            clarion_core::port::store::Change::Put(value) => 64 + value.len(),
+            clarion_core::port::store::Change::Delete => 64,
+        },
+        Unit::Forget { .. } | Unit::Trim { .. } | Unit::Erase { .. } => 64,
+    }
+}
+
+/// A publish under way: what the shards will be told when it is committed.
+struct Going {
+    channel: Address,
+    content: Arc<Content>,
+}
+
+/// A batch under way.
+struct UnderWay {
+    replies: Vec<(Reply, usize)>,
+    going: Vec<Option<Going>>,
+}
+
+/// The committer's thread.
+pub(crate) struct Committer {
+    pub(crate) queue: Arc<CommitQueue>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) interest: Arc<Interest>,
+    pub(crate) mailboxes: Arc<[Arc<Mailbox>]>,
+    pub(crate) counters: Arc<CommitCounters>,
+}
+
+impl Committer {
+    /// Runs until the queue is closed and done.
+    pub(crate) fn run(self) -> std::io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let mut batch = self.queue.take();
+        while !batch.is_empty() {
+            let (under_way, commit) = self.begin(batch);
+            let mut result = runtime.block_on(commit);
+            let mut finished = under_way;
+            loop {
+                // What gathered meanwhile goes to the store before this batch's answers are handed on.
+                let next = self.queue.take_now();
+                if next.is_empty() {
+                    self.finish(finished, result);
+                    break;
+                }
+                let (under_way, commit) = self.begin(next);
+                self.finish(finished, result);
+                result = runtime.block_on(commit);
+                finished = under_way;
+            }
+            batch = self.queue.take();
+        }
+        Ok(())
+    }
+
+    fn begin(
+        &self,
+        batch: Vec<Submission>,
+    ) -> (UnderWay, impl Future<Output = Result<Committed, StoreError>> + use<>) {
+        let mut units = Vec::with_capacity(batch.len());
+        let mut under_way =
+            UnderWay { replies: Vec::with_capacity(batch.len()), going: Vec::new() };
+        for submission in batch {
+            under_way.replies.push((submission.reply, submission.units.len()));
+            units.extend(submission.units);
+        }
+        // Who is interested is asked after the commit, not now: a reader that enters while the commit runs may read
+        // the head before it is visible, and then needs the hint.
+        under_way.going.extend(units.iter().map(|unit| match unit {
+            Unit::Publish(publish) => {
+                Some(Going { channel: publish.channel.clone(), content: publish.content.clone() })
+            }
+            _ => None,
+        }));
+        self.counters.batch(units.len());
+        let now = clock::now();
+        (under_way, self.store.commit(Batch { now, fence: None, units }))
+    }
+
+    fn finish(&self, under_way: UnderWay, result: Result<Committed, StoreError>) {
+        let mut flushed: Vec<Vec<(u64, bool)>> = vec![Vec::new(); self.mailboxes.len()];
+        match result {
+            Ok(committed) => {
+                self.hint(under_way.going, &committed.results);
+                let mut results = committed.results.into_iter();
+                for (reply, count) in under_way.replies {
+                    let part: Vec<Done> = results.by_ref().take(count).collect();
+                    answer(reply, Ok((committed.durability, part)), &mut flushed);
+                }
+            }
+            Err(error) => {
+                self.counters.failed();
+                tracing::debug!(%error, "a commit failed");
+                for (reply, _) in under_way.replies {
+                    answer(reply, Err(error.clone()), &mut flushed);
+                }
+            }
+        }
+        for (mailbox, devices) in self.mailboxes.iter().zip(flushed) {
+            if !devices.is_empty() {
+                mailbox.post_flushed(devices);
+            }
+        }
+    }
+
+    /// Records of the batch, in commit order, one entry for each shard that has somebody live.
+    fn hint(&self, going: Vec<Option<Going>>, results: &[Done]) {
+        let mut records: Vec<Vec<Arc<Message>>> = vec![Vec::new(); self.mailboxes.len()];
+        let interest = self.interest.read();
+        for (going, done) in going.into_iter().zip(results) {
+            let (Some(going), Done::Published(stored)) = (going, done) else { continue };
+            let shards = interest.shards(&going.channel);
+            if stored.duplicate || shards == 0 {
+                continue;
+            }
+            let message = Arc::new(Message {
+                id: stored.id,
+                channel: going.channel,
+                epoch: stored.epoch,
+                seq: stored.seq,
+                created_at: stored.created_at,
+                content: going.content,
+            });
+            for (shard, records) in records.iter_mut().enumerate() {
+                if shards >> shard & 1 == 1 {
+                    records.push(message.clone());
+                }
+            }
+        }
+        drop(interest);
+        for (mailbox, records) in self.mailboxes.iter().zip(records) {
+            if !records.is_empty() {
+                mailbox.post_records(records);
+            }
+        }
+    }
+}
+
+fn answer(reply: Reply, answer: CommitAnswer, flushed: &mut [Vec<(u64, bool)>]) {
+    match reply {
+        // The caller may have gone; its units took effect all the same.
+        Reply::Task(sender) => drop(sender.send(answer)),
+        Reply::Device { shard, number } => flushed[shard].push((number, answer.is_ok())),
+    }
+}
+
+#[cfg(test)]
+mod tests;

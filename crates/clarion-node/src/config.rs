@@ -1,0 +1,116 @@
+//! What a node is told at its start: plain, validated values.
+
+use clarion_core::{AddressKind, Retention};
+use std::time::Duration;
+
+/// See the configuration reference for each field; the server's table fills this.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// Shards, ≥ 1 and ≤ 64.
+    pub shards: usize,
+    /// Bytes that one session's outbox holds.
+    pub outbox_bytes: usize,
+    /// Messages that one session's outbox holds.
+    pub outbox_messages: usize,
+    /// Pages under way per shard.
+    pub catch_up_reads: usize,
+    /// Messages in a page.
+    pub page_messages: usize,
+    /// Bytes in a page.
+    pub page_bytes: usize,
+    /// Units that wait for the committer.
+    pub commit_queue_messages: usize,
+    /// Bytes that wait for the committer.
+    pub commit_queue_bytes: usize,
+    /// Units in one commit.
+    pub commit_batch_messages: usize,
+    /// Bytes in one commit.
+    pub commit_batch_bytes: usize,
+    /// Bytes of records that wait in one shard's mailbox.
+    pub mailbox_bytes: usize,
+    /// Longest time that an ack stays in memory only.
+    pub ack_flush: Duration,
+    /// Devices of one user.
+    pub max_devices: usize,
+    /// A device that nobody attached for so long is forgotten.
+    pub device_age: Duration,
+    /// Sessions on this node.
+    pub max_sessions: usize,
+    /// Silence before a heartbeat.
+    pub heartbeat: Duration,
+    /// What a closed session is told to wait.
+    pub retry_ms: u64,
+    /// Time between sweeps.
+    pub sweep_interval: Duration,
+    /// What channels keep.
+    pub retention: RetentionTable,
+    /// Topics with history: names or filters with `+` and `#`.
+    pub stored_topics: Vec<String>,
+}
+
+/// Retention by kind of address.
+#[derive(Debug, Clone, Copy)]
+pub struct RetentionTable {
+    /// `user:`
+    pub user: Retention,
+    /// `group:`
+    pub group: Retention,
+    /// `all`
+    pub all: Retention,
+    /// `topic:` and `filter:`
+    pub topic: Retention,
+    /// `queue:` and dead lists
+    pub queue: Retention,
+}
+
+impl RetentionTable {
+    /// The row for a kind.
+    pub fn of(&self, kind: AddressKind) -> Retention {
+        match kind {
+            AddressKind::User => self.user,
+            AddressKind::Group => self.group,
+            AddressKind::All => self.all,
+            AddressKind::Topic | AddressKind::Filter => self.topic,
+            AddressKind::Queue | AddressKind::Dead => self.queue,
+        }
+    }
+}
+
+impl Default for RetentionTable {
+    fn default() -> Self {
+        Self {
+            user: Retention::default_of(AddressKind::User),
+            group: Retention::default_of(AddressKind::Group),
+            all: Retention::default_of(AddressKind::All),
+            topic: Retention::default_of(AddressKind::Topic),
+            queue: Retention::default_of(AddressKind::Queue),
+        }
+    }
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self {
+            shards: 1,
+            outbox_bytes: 64 << 10,
+            outbox_messages: 1024,
+            catch_up_reads: 64,
+            page_messages: 128,
+            page_bytes: 256 << 10,
+            commit_queue_messages: 65_536,
+            commit_queue_bytes: 64 << 20,
+            commit_batch_messages: 4096,
+            commit_batch_bytes: 8 << 20,
+            mailbox_bytes: 16 << 20,
+            ack_flush: Duration::from_millis(100),
+            max_devices: 100,
+            device_age: Duration::from_secs(90 * 24 * 3600),
+            max_sessions: 18_000,
+            heartbeat: Duration::from_secs(15),
+            retry_ms: 2000,
+            sweep_interval: Duration::from_secs(60),
+            retention: RetentionTable::default(),
+            stored_topics: Vec::new(),
+        }
+    }
+}

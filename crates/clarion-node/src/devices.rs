@@ -1,0 +1,361 @@
+//! Durable readers: the records of devices and of what keeps a topic stored.
+//!
+//! Owns the record keys `device/<user>\0<name>`, `number/<number>` and `durable/<address>\0<number>`. Invariants: a
+//! device's record and the starts of its cursors are one commit, answered before its stream; a number is never used
+//! twice, so what a forgotten device left behind is nobody's. Must not know: sessions.
+
+use crate::attach::{From, user_tag};
+use crate::clock;
+use crate::node::{Node, random, store_refusal};
+use crate::shard::{Mail, Shard};
+use bytes::Bytes;
+use clarion_core::port::store::{Change, Done, Expect, Head, Move, Reader, Store, Unit};
+use clarion_core::{Address, AddressKind, Code, Cursor, Millis, Refusal};
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+use std::sync::{Arc, PoisonError};
+use tokio::sync::oneshot;
+
+const DAY_MS: u64 = 24 * 3600 * 1000;
+const RECORD_VERSION: u8 = 1;
+
+/// A durable reader of a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DeviceRecord {
+    pub(crate) number: u64,
+    created_at: Millis,
+    /// When somebody attached it, to the day.
+    pub(crate) seen_at: Millis,
+}
+
+impl DeviceRecord {
+    fn encode(&self) -> Bytes {
+        let numbers = [self.number, self.created_at, self.seen_at];
+        let mut bytes = vec![RECORD_VERSION];
+        bytes.extend(numbers.iter().flat_map(|n| n.to_be_bytes()));
+        bytes.into()
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (version, rest) = bytes.split_first()?;
+        let (numbers, _) = rest.as_chunks::<8>();
+        match (*version, numbers) {
+            (RECORD_VERSION, [number, created_at, seen_at]) => Some(Self {
+                number: u64::from_be_bytes(*number),
+                created_at: u64::from_be_bytes(*created_at),
+                seen_at: u64::from_be_bytes(*seen_at),
+            }),
+            _ => None,
+        }
+    }
+}
+
+const DEVICE_PREFIX: &[u8] = b"device/";
+
+fn device_key(user: &str, device: &str) -> Bytes {
+    [DEVICE_PREFIX, user.as_bytes(), b"\0", device.as_bytes()].concat().into()
+}
+
+fn number_key(number: u64) -> Bytes {
+    [b"number/", &number.to_be_bytes()[..]].concat().into()
+}
+
+const DURABLE_PREFIX: &[u8] = b"durable/";
+
+fn durable_key(channel: &Address, number: u64) -> Bytes {
+    [DURABLE_PREFIX, channel.as_str().as_bytes(), b"\0", &number.to_be_bytes()[..]].concat().into()
+}
+
+fn put(key: Bytes, expect: Expect, value: Bytes) -> Unit {
+    Unit::Record { key, expect, change: Change::Put(value) }
+}
+
+fn delete(key: Bytes) -> Unit {
+    Unit::Record { key, expect: Expect::Any, change: Change::Delete }
+}
+
+/// Every topic with durable readers; complete before a listener accepts.
+pub(crate) async fn load_durable_topics(
+    store: &Arc<dyn Store>,
+) -> Result<HashMap<Address, HashSet<u64>>, Refusal> {
+    const PAGE: usize = 1000;
+    let prefix = Bytes::from([DURABLE_PREFIX, AddressKind::Topic.prefix().as_bytes()].concat());
+    let mut topics: HashMap<Address, HashSet<u64>> = HashMap::new();
+    let mut after = None;
+    loop {
+        let page = store.records(prefix.clone(), after, PAGE).await.map_err(store_refusal)?;
+        for record in &page {
+            let Some((channel, number)) = parse_durable(&record.key) else { continue };
+            topics.entry(channel).or_default().insert(number);
+        }
+        if page.len() < PAGE {
+            return Ok(topics);
+        }
+        after = page.last().map(|record| record.key.clone());
+    }
+}
+
+fn parse_durable(key: &[u8]) -> Option<(Address, u64)> {
+    let rest = key.strip_prefix(DURABLE_PREFIX)?;
+    let (text, number) = rest.split_at_checked(rest.len().checked_sub(9)?)?;
+    let channel = Address::parse_any(std::str::from_utf8(text).ok()?).ok()?;
+    Some((channel, u64::from_be_bytes(number.get(1..)?.try_into().ok()?)))
+}
+
+impl Node {
+    async fn record(&self, key: &Bytes) -> Result<Option<Bytes>, Refusal> {
+        let found = self.store().records(key.clone(), None, 1).await.map_err(store_refusal)?;
+        Ok(found.into_iter().find(|record| record.key == *key).map(|record| record.value))
+    }
+
+    /// The number of this device; its record and the starts of its cursors on `channels` are committed.
+    pub(crate) async fn ensure_device(
+        &self,
+        user: &str,
+        device: &str,
+        from: Option<From>,
+        channels: &[Address],
+        durable: bool,
+    ) -> Result<u64, Refusal> {
+        // Two first attaches at once: one commits, the other finds the record the second time.
+        for _ in 0..3 {
+            let known = self.record(&device_key(user, device)).await?;
+            let number = match known.as_deref().map(DeviceRecord::decode) {
+                Some(None) => {
+                    return Err(Refusal::new(Code::Internal, "the device's record is damaged"));
+                }
+                Some(Some(record)) => {
+                    self.seen(user, device, record).await?;
+                    record.number
+                }
+                None => match self.create_device(user, device, from, channels, durable).await? {
+                    Some(number) => return Ok(number),
+                    None => continue,
+                },
+            };
+            if durable && self.record(&durable_key(&channels[0], number)).await?.is_none() {
+                let mut units = self.starts(number, from, channels).await?;
+                units.push(put(durable_key(&channels[0], number), Expect::Any, Bytes::new()));
+                self.commit(units).await?;
+                self.topic_is_durable(&channels[0], number);
+            }
+            return Ok(number);
+        }
+        Err(Refusal::new(Code::Conflict, "the device is being changed by others"))
+    }
+
+    async fn seen(&self, user: &str, device: &str, record: DeviceRecord) -> Result<(), Refusal> {
+        let now = clock::now();
+        if now.saturating_sub(record.seen_at) < DAY_MS {
+            return Ok(());
+        }
+        let value = DeviceRecord { seen_at: now, ..record }.encode();
+        self.commit(vec![put(device_key(user, device), Expect::Any, value)]).await.map(|_| ())
+    }
+
+    /// `None`: somebody else created it meanwhile.
+    async fn create_device(
+        &self,
+        user: &str,
+        device: &str,
+        from: Option<From>,
+        channels: &[Address],
+        durable: bool,
+    ) -> Result<Option<u64>, Refusal> {
+        self.make_place(user).await?;
+        let number = u64::from_be_bytes(random()?).max(1);
+        let now = clock::now();
+        let record = DeviceRecord { number, created_at: now, seen_at: now };
+        let owner = [user.as_bytes(), b"\0", device.as_bytes()].concat();
+        let mut units = vec![
+            put(device_key(user, device), Expect::Absent, record.encode()),
+            put(number_key(number), Expect::Any, owner.into()),
+        ];
+        if durable {
+            units.push(put(durable_key(&channels[0], number), Expect::Any, Bytes::new()));
+        }
+        units.extend(self.starts(number, from, channels).await?);
+        let (_, results) = self.submit(units).await?.map_err(store_refusal)?;
+        if let Some(Done::Refused(code)) = results.first() {
+            let mut units =
+                vec![Unit::Forget { reader: Reader::device(number) }, delete(number_key(number))];
+            if durable {
+                units.push(delete(durable_key(&channels[0], number)));
+            }
+            self.commit(units).await?;
+            return if *code == Code::Conflict { Ok(None) } else { Err((*code).into()) };
+        }
+        if let Some(code) = results.iter().find_map(|done| match done {
+            Done::Refused(code) => Some(*code),
+            _ => None,
+        }) {
+            return Err(code.into());
+        }
+        if durable {
+            self.topic_is_durable(&channels[0], number);
+        }
+        Ok(Some(number))
+    }
+
+    /// Where new cursors start (design §1.3), as one unit.
+    async fn starts(
+        &self,
+        number: u64,
+        from: Option<From>,
+        channels: &[Address],
+    ) -> Result<Vec<Unit>, Refusal> {
+        let heads = self.store().heads(channels.to_vec()).await.map_err(store_refusal)?;
+        let mut moves = Vec::with_capacity(channels.len());
+        for (channel, head) in channels.iter().zip(&heads) {
+            let floor = match from {
+                Some(From::Earliest) => head.first - 1,
+                Some(From::Latest) => head.last,
+                Some(From::Seq(seq))
+                    if channel.kind() != AddressKind::All || channels.len() == 1 =>
+                {
+                    seq.saturating_sub(1).min(head.last)
+                }
+                _ => self.default_floor(channel, head).await?,
+            };
+            let cursor = Cursor::at(floor);
+            moves.push(Move { channel: channel.clone(), epoch: head.epoch, cursor });
+        }
+        Ok(vec![Unit::Ack { reader: Reader::device(number), moves }])
+    }
+
+    async fn default_floor(&self, channel: &Address, head: &Head) -> Result<u64, Refusal> {
+        match channel.kind() {
+            AddressKind::User => {
+                let readers = self.store().readers(channel.clone()).await.map_err(store_refusal)?;
+                let floors =
+                    readers.iter().filter(|r| r.epoch == head.epoch).map(|r| r.cursor.floor());
+                Ok(floors.max().unwrap_or(head.first - 1))
+            }
+            AddressKind::Queue | AddressKind::Dead => Ok(head.first - 1),
+            AddressKind::All | AddressKind::Topic | AddressKind::Group | AddressKind::Filter => {
+                Ok(head.last)
+            }
+        }
+    }
+
+    fn topic_is_durable(&self, channel: &Address, number: u64) {
+        if channel.kind() == AddressKind::Topic {
+            let mut topics =
+                self.inner.durable_topics.write().unwrap_or_else(PoisonError::into_inner);
+            topics.entry(channel.clone()).or_default().insert(number);
+        }
+    }
+
+    /// The devices of a user, by name, at most `limit`.
+    pub(crate) async fn devices(
+        &self,
+        user: &str,
+        limit: usize,
+    ) -> Result<Vec<(String, DeviceRecord)>, Refusal> {
+        let prefix = device_key(user, "");
+        let records =
+            self.store().records(prefix.clone(), None, limit).await.map_err(store_refusal)?;
+        let parse = |record: &clarion_core::port::store::Record| {
+            let name = std::str::from_utf8(record.key.get(prefix.len()..)?).ok()?;
+            Some((name.to_owned(), DeviceRecord::decode(&record.value)?))
+        };
+        Ok(records.iter().filter_map(parse).collect())
+    }
+
+    /// Forgets the oldest unattached device when the user has as many as he may.
+    async fn make_place(&self, user: &str) -> Result<(), Refusal> {
+        let max = self.inner.config.max_devices;
+        let mut devices = self.devices(user, max + 1).await?;
+        if devices.len() < max {
+            return Ok(());
+        }
+        devices.sort_by_key(|(_, record)| record.seen_at);
+        for (name, record) in devices {
+            if self.forget_device(user, &name, record).await? {
+                return Ok(());
+            }
+        }
+        Err(Refusal::new(Code::TooManyStreams, "the user has as many attached devices as he may"))
+    }
+
+    /// Forgets a device that is not attached. Returns whether it did.
+    pub(crate) async fn forget_device(
+        &self,
+        user: &str,
+        device: &str,
+        record: DeviceRecord,
+    ) -> Result<bool, Refusal> {
+        if self.is_attached(user, record.number).await? {
+            return Ok(false);
+        }
+        let reader = Reader::device(record.number);
+        let cursors = self.store().cursors(reader.clone()).await.map_err(store_refusal)?;
+        let mut units = vec![delete(device_key(user, device)), delete(number_key(record.number))];
+        units.extend(cursors.iter().map(|c| delete(durable_key(&c.channel, record.number))));
+        units.push(Unit::Forget { reader });
+        self.commit(units).await?;
+        let mut topics = self.inner.durable_topics.write().unwrap_or_else(PoisonError::into_inner);
+        for cursor in &cursors {
+            if let Some(numbers) = topics.get_mut(&cursor.channel) {
+                numbers.remove(&record.number);
+                if numbers.is_empty() {
+                    topics.remove(&cursor.channel);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    async fn is_attached(&self, user: &str, number: u64) -> Result<bool, Refusal> {
+        let (sender, answer) = oneshot::channel();
+        let job = move |shard: &Rc<Shard>| {
+            // The asker may have gone.
+            let _ = sender.send(shard.has_device(number));
+        };
+        self.mailbox(self.shard_of_tag(user_tag(user))).post(Mail::Job(Box::new(job)));
+        answer.await.map_err(|_| Code::ShuttingDown.into())
+    }
+
+    /// Forgets devices that nobody attached for the configured time. Looks at `limit` records above `after`; returns
+    /// where to go on.
+    pub(crate) async fn sweep_devices(
+        &self,
+        after: Option<Bytes>,
+        limit: usize,
+    ) -> Result<Option<Bytes>, Refusal> {
+        let prefix = Bytes::from_static(DEVICE_PREFIX);
+        let page = self.store().records(prefix, after, limit).await.map_err(store_refusal)?;
+        let oldest = clock::now().saturating_sub(self.inner.config.device_age.as_millis() as u64);
+        for record in &page {
+            let Some(device) = DeviceRecord::decode(&record.value).filter(|d| d.seen_at < oldest)
+            else {
+                continue;
+            };
+            let names = record.key.get(DEVICE_PREFIX.len()..).unwrap_or_default();
+            let mut parts = names.splitn(2, |byte| *byte == 0).map(std::str::from_utf8);
+            if let (Some(Ok(user)), Some(Ok(name))) = (parts.next(), parts.next()) {
+                self.forget_device(user, name, device).await?;
+            }
+        }
+        Ok(if page.len() < limit { None } else { page.last().map(|r| r.key.clone()) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_and_keys_round_trip() {
+        let record = DeviceRecord { number: 7, created_at: 1, seen_at: u64::MAX };
+        assert_eq!(DeviceRecord::decode(&record.encode()), Some(record));
+        for damaged in [&b""[..], b"\x01", b"\x02aaaaaaaabbbbbbbbcccccccc"] {
+            assert_eq!(DeviceRecord::decode(damaged), None);
+        }
+        let topic = Address::topic("a/\u{fc}").unwrap();
+        for number in [1, u64::MAX, 0x0000_ff00_0000_0000] {
+            assert_eq!(parse_durable(&durable_key(&topic, number)), Some((topic.clone(), number)));
+        }
+        assert_eq!(parse_durable(b"durable/x"), None);
+    }
+}

@@ -1,0 +1,172 @@
+//! The verbs that read: a channel's messages, and what became of one.
+
+use crate::clock;
+use crate::node::{Node, store_refusal};
+use clarion_core::id::IdParts;
+use clarion_core::port::store::{Find, Found, FoundState, Head, ReadRange, Reader};
+use clarion_core::{
+    Address, AddressKind, Code, Message, MessageId, Millis, Principal, Refusal, Seq, Verb,
+};
+use std::collections::HashMap;
+
+/// Part of a channel.
+#[derive(Debug, Clone)]
+pub struct HistoryPage {
+    /// The channel's state.
+    pub head: Head,
+    /// Ascending after `after`, descending below `before`.
+    pub messages: Vec<Message>,
+    /// The last seq that was looked at; go on from there. `None` when the end was reached.
+    pub next: Option<Seq>,
+}
+
+/// What became of a message.
+#[derive(Debug, Clone)]
+pub struct MessageStatus {
+    /// Where it is and what is left.
+    pub found: Found,
+    /// For a user's message, each of his devices.
+    pub devices: Vec<DeviceAck>,
+}
+
+/// Whether a device has acked it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceAck {
+    /// Its name.
+    pub device: String,
+    /// Whether it has.
+    pub acked: bool,
+    /// The time of the cursor write that covered it.
+    pub acked_at: Option<Millis>,
+}
+
+/// Reads that one request may cause: each passes a bounded run of expired or erased messages.
+const READS_MAX: usize = 8;
+
+impl Node {
+    fn check_read(principal: &Principal, address: &Address) -> Result<(), Refusal> {
+        let user = (address.kind() == AddressKind::User).then(|| address.id());
+        if principal.may_for(Verb::Read, user) {
+            Ok(())
+        } else {
+            Err(Refusal::new(Code::Forbidden, "these credentials may not read this"))
+        }
+    }
+
+    /// Reads a channel: ascending above `after`, or descending below `before`.
+    pub async fn history(
+        &self,
+        principal: &Principal,
+        address: Address,
+        after: Option<Seq>,
+        before: Option<Seq>,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<HistoryPage, Refusal> {
+        Self::check_read(principal, &address)?;
+        if after.is_some() && before.is_some() {
+            return Err(Refusal::new(Code::BadRequest, "give 'after' or 'before', not both"));
+        }
+        let backwards = before.is_some();
+        let mut from = after.map_or(1, |seq| seq.saturating_add(1));
+        let mut to = before.map_or(Seq::MAX, |seq| seq.saturating_sub(1));
+        let mut result = HistoryPage { head: Head::default(), messages: Vec::new(), next: None };
+        let mut left = bytes;
+        for _ in 0..READS_MAX {
+            let count = limit - result.messages.len();
+            let range =
+                ReadRange { channel: address.clone(), from, to, backwards, count, bytes: left };
+            let mut pages =
+                self.store().read(clock::now(), vec![range]).await.map_err(store_refusal)?;
+            let page = pages.pop().unwrap_or_default();
+            result.head = page.head;
+            let weight: usize = page.messages.iter().map(|m| m.content.weight()).sum();
+            left = left.saturating_sub(weight);
+            result.messages.extend(page.messages);
+            let (through, head) = (page.through, page.head);
+            let ended = if backwards {
+                through <= head.first.max(from)
+            } else {
+                through >= head.last.min(to)
+            };
+            result.next = (!ended).then_some(through);
+            if ended || result.messages.len() >= limit || left == 0 {
+                break;
+            }
+            if backwards { to = through.saturating_sub(1) } else { from = through + 1 }
+        }
+        Ok(result)
+    }
+
+    async fn find_message(&self, id: MessageId) -> Result<Found, Refusal> {
+        match id.parts() {
+            Some(IdParts::Live { .. }) => Err(Code::NotStored.into()),
+            None => Err(Refusal::new(Code::NotFound, "no message has this id")),
+            Some(IdParts::Stored { .. }) => {
+                let found =
+                    self.store().find(clock::now(), Find::Id(id)).await.map_err(store_refusal)?;
+                found.ok_or_else(|| Refusal::new(Code::NotFound, "no message has this id"))
+            }
+        }
+    }
+
+    /// What became of a message.
+    pub async fn message_status(
+        &self,
+        principal: &Principal,
+        id: MessageId,
+    ) -> Result<MessageStatus, Refusal> {
+        if !principal.may(Verb::Read) {
+            return Err(Refusal::new(Code::Forbidden, "these credentials may not read this"));
+        }
+        let found = self.find_message(id).await?;
+        Self::check_read(principal, &found.channel)?;
+        let mut devices = Vec::new();
+        if found.channel.kind() == AddressKind::User {
+            let cursors =
+                self.store().readers(found.channel.clone()).await.map_err(store_refusal)?;
+            let by_reader: HashMap<Reader, _> =
+                cursors.into_iter().map(|c| (c.reader.clone(), c)).collect();
+            for (device, record) in
+                self.devices(found.channel.id(), self.inner.config.max_devices).await?
+            {
+                let cursor = by_reader.get(&Reader::device(record.number));
+                let current = cursor.filter(|c| c.epoch == found.stored.epoch);
+                let acked = current.is_some_and(|c| c.cursor.is_acked(found.stored.seq));
+                let acked_at = current.and_then(|c| c.acked_at(found.stored.seq));
+                devices.push(DeviceAck { device, acked, acked_at });
+            }
+        }
+        Ok(MessageStatus { found, devices })
+    }
+
+    /// Blanks a message's body. Fails with `not_found` when there is none left.
+    pub async fn erase(&self, principal: &Principal, id: MessageId) -> Result<(), Refusal> {
+        Self::check_admin(principal, None)?;
+        let found = self.find_message(id).await?;
+        if matches!(found.state, FoundState::Erased | FoundState::Trimmed) {
+            return Err(Refusal::new(Code::NotFound, "the message is gone already"));
+        }
+        let unit = clarion_core::port::store::Unit::Erase {
+            channel: found.channel,
+            seq: found.stored.seq,
+        };
+        self.commit(vec![unit]).await.map(|_| ())
+    }
+
+    /// Forgets everything below a seq. Returns the first seq that is kept.
+    pub async fn trim(
+        &self,
+        principal: &Principal,
+        address: Address,
+        below: Seq,
+    ) -> Result<Seq, Refusal> {
+        let user = (address.kind() == AddressKind::User).then(|| address.id());
+        Self::check_admin(principal, user)?;
+        let unit = clarion_core::port::store::Unit::Trim { channel: address, below };
+        match self.commit(vec![unit]).await?.first() {
+            Some(clarion_core::port::store::Done::Trimmed(first)) => Ok(*first),
+            _ => Err(Code::Internal.into()),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Counters: plain cells, one set per thread that writes them, summed when somebody looks.
+//!
+//! Invariant: a cell has one writer, so adding is a load and a store, no locked instruction. Must not know: how they
+//! are shown.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// A number with one writer.
+#[derive(Debug, Default)]
+pub struct Cell(AtomicU64);
+
+impl Cell {
+    /// Adds; only the owning thread may.
+    pub fn add(&self, by: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(by), Relaxed);
+    }
+
+    /// Sets; only the owning thread may.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
+    /// The present value.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// What one shard counts.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct ShardCounters {
+    /// Sessions that are attached.
+    pub sessions: Cell,
+    /// Messages put into outboxes.
+    pub delivered: Cell,
+    /// Bytes written to connections.
+    pub sent_bytes: Cell,
+    /// Live messages dropped since an outbox was full.
+    pub dropped_outbox: Cell,
+    /// Times that a subscription fell behind.
+    pub behind: Cell,
+    /// Pages read for catching up.
+    pub pages: Cell,
+    /// Acks that moved a cursor.
+    pub acks: Cell,
+    /// Cursor flushes that failed.
+    pub flush_failures: Cell,
+    /// Gaps that were told.
+    pub gaps: Cell,
+    /// Bytes that wait in outboxes.
+    pub outbox_bytes: Cell,
+}
+
+/// What the committer counts.
+#[derive(Debug, Default)]
+pub struct CommitCounters {
+    /// Commits that began.
+    pub commits: Cell,
+    /// Units in them.
+    pub units: Cell,
+    /// Commits that failed.
+    pub failures: Cell,
+}
+
+impl CommitCounters {
+    pub(crate) fn batch(&self, units: usize) {
+        self.commits.add(1);
+        self.units.add(units as u64);
+    }
+
+    pub(crate) fn failed(&self) {
+        self.failures.add(1);
+    }
+}
+
+/// What the verbs count, from any thread.
+#[derive(Debug, Default)]
+pub struct VerbCounters {
+    /// Publishes answered as stored.
+    pub stored: AtomicU64,
+    /// Publishes answered as live.
+    pub live: AtomicU64,
+    /// Publishes refused.
+    pub refused: AtomicU64,
+}
+
+impl VerbCounters {
+    pub(crate) fn count(cell: &AtomicU64, by: usize) {
+        if by > 0 {
+            cell.fetch_add(by as u64, Relaxed);
+        }
+    }
+}
+
+/// The sum over all shards.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct ShardTotals {
+    /// See [`ShardCounters`].
+    pub sessions: u64,
+    /// See [`ShardCounters`].
+    pub delivered: u64,
+    /// See [`ShardCounters`].
+    pub sent_bytes: u64,
+    /// See [`ShardCounters`].
+    pub dropped_outbox: u64,
+    /// See [`ShardCounters`].
+    pub behind: u64,
+    /// See [`ShardCounters`].
+    pub pages: u64,
+    /// See [`ShardCounters`].
+    pub acks: u64,
+    /// See [`ShardCounters`].
+    pub flush_failures: u64,
+    /// See [`ShardCounters`].
+    pub gaps: u64,
+    /// See [`ShardCounters`].
+    pub outbox_bytes: u64,
+}
+
+impl ShardTotals {
+    /// Adds up.
+    pub fn sum<'a>(shards: impl Iterator<Item = &'a ShardCounters>) -> Self {
+        shards.fold(Self::default(), |sum, shard| Self {
+            sessions: sum.sessions + shard.sessions.get(),
+            delivered: sum.delivered + shard.delivered.get(),
+            sent_bytes: sum.sent_bytes + shard.sent_bytes.get(),
+            dropped_outbox: sum.dropped_outbox + shard.dropped_outbox.get(),
+            behind: sum.behind + shard.behind.get(),
+            pages: sum.pages + shard.pages.get(),
+            acks: sum.acks + shard.acks.get(),
+            flush_failures: sum.flush_failures + shard.flush_failures.get(),
+            gaps: sum.gaps + shard.gaps.get(),
+            outbox_bytes: sum.outbox_bytes + shard.outbox_bytes.get(),
+        })
+    }
+}

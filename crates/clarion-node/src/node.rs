@@ -1,0 +1,314 @@
+//! The node: what every edge holds, and how its threads start and end.
+//!
+//! Owns: the shards' and the committer's threads, what they share, the node's number and secret. Must not know:
+//! protocols, engines.
+
+use crate::committer::{CommitAnswer, CommitQueue, Committer, Reply};
+use crate::config::NodeConfig;
+use crate::interest::Interest;
+use crate::metrics::{CommitCounters, ShardCounters, ShardTotals, VerbCounters};
+use crate::shard::{Mail, Mailbox, Shard, ShardContext};
+use crate::{clock, sweeper};
+use bytes::Bytes;
+use clarion_core::port::store::{
+    Batch, Change, Done, Durability, Expect, Health, Store, StoreError, Unit,
+};
+use clarion_core::{Address, Code, Refusal};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use tokio::sync::{Notify, oneshot};
+
+/// A handle to the node; cloning is cheap.
+#[derive(Clone)]
+pub struct Node {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) config: Arc<NodeConfig>,
+    store: Arc<dyn Store>,
+    queue: Arc<CommitQueue>,
+    pub(crate) interest: Arc<Interest>,
+    mailboxes: Arc<[Arc<Mailbox>]>,
+    shard_counters: Vec<Arc<ShardCounters>>,
+    commit_counters: Arc<CommitCounters>,
+    pub(crate) verb_counters: VerbCounters,
+    /// Durable readers of each topic that has some.
+    pub(crate) durable_topics: RwLock<HashMap<Address, HashSet<u64>>>,
+    pub(crate) number: u32,
+    pub(crate) live_counter: AtomicU64,
+    next_shard: AtomicUsize,
+    secret: [u8; 16],
+    draining: AtomicBool,
+    /// A task or thread of the node has ended that must not: the process should end too.
+    failed: Arc<Notify>,
+    threads: Mutex<Threads>,
+}
+
+#[derive(Default)]
+struct Threads {
+    shards: Vec<JoinHandle<()>>,
+    committer: Option<JoinHandle<()>>,
+    sweeper: Option<tokio::task::JoinHandle<()>>,
+}
+
+/// Record key of the secret that resume tokens are proved with.
+const SECRET_KEY: &[u8] = b"secret/token";
+
+/// A store's error as a client sees it; the detail stays in the log.
+pub(crate) fn store_refusal(error: StoreError) -> Refusal {
+    tracing::debug!(%error, "the store refused");
+    error.code().into()
+}
+
+/// Random bytes.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], Refusal> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|_| Refusal::new(Code::Internal, "no randomness"))?;
+    Ok(bytes)
+}
+
+impl Node {
+    /// Starts a node on this store: reads what must be complete before a listener accepts, then its threads.
+    /// Call it inside a runtime that outlives the node.
+    pub async fn start(config: NodeConfig, store: Arc<dyn Store>) -> Result<Self, Refusal> {
+        let secret = load_secret(&store).await?;
+        let durable_topics = crate::devices::load_durable_topics(&store).await?;
+        let config = Arc::new(config);
+        let mailboxes: Arc<[Arc<Mailbox>]> =
+            (0..config.shards).map(|_| Arc::new(Mailbox::new(config.mailbox_bytes))).collect();
+        let node = Self {
+            inner: Arc::new(Inner {
+                queue: Arc::new(CommitQueue::new(&config)),
+                interest: Arc::new(Interest::default()),
+                shard_counters: (0..config.shards).map(|_| Arc::default()).collect(),
+                commit_counters: Arc::default(),
+                verb_counters: VerbCounters::default(),
+                durable_topics: RwLock::new(durable_topics),
+                number: u32::from_be_bytes(random()?),
+                live_counter: AtomicU64::new(0),
+                next_shard: AtomicUsize::new(0),
+                draining: AtomicBool::new(false),
+                failed: Arc::new(Notify::new()),
+                threads: Mutex::default(),
+                mailboxes,
+                secret,
+                store,
+                config,
+            }),
+        };
+        node.spawn_threads().map_err(|e| Refusal::new(Code::Internal, format!("threads: {e}")))?;
+        Ok(node)
+    }
+
+    fn spawn_threads(&self) -> std::io::Result<()> {
+        let inner = &self.inner;
+        let mut threads = Threads::default();
+        let committer = Committer {
+            queue: inner.queue.clone(),
+            store: inner.store.clone(),
+            interest: inner.interest.clone(),
+            mailboxes: inner.mailboxes.clone(),
+            counters: inner.commit_counters.clone(),
+        };
+        threads.committer = Some(self.supervised("committer".into(), move || committer.run())?);
+        for (index, mailbox) in inner.mailboxes.iter().enumerate() {
+            let context = ShardContext {
+                index,
+                config: inner.config.clone(),
+                store: inner.store.clone(),
+                interest: inner.interest.clone(),
+                mailbox: mailbox.clone(),
+                counters: inner.shard_counters[index].clone(),
+                queue: inner.queue.clone(),
+            };
+            threads
+                .shards
+                .push(self.supervised(format!("shard-{index}"), move || Shard::run(context))?);
+        }
+        threads.sweeper = Some(sweeper::spawn(self.clone()));
+        *self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner) = threads;
+        Ok(())
+    }
+
+    /// A thread whose end by error or panic is told to [`Self::failed`].
+    fn supervised(
+        &self,
+        name: String,
+        body: impl FnOnce() -> std::io::Result<()> + Send + 'static,
+    ) -> std::io::Result<JoinHandle<()>> {
+        let failed = self.inner.failed.clone();
+        std::thread::Builder::new().name(name.clone()).spawn(move || {
+            let alarm = Alarm { failed, armed: true, name };
+            match body() {
+                Ok(()) => alarm.disarm(),
+                Err(error) => tracing::error!(%error, "a thread of the node failed"),
+            }
+        })
+    }
+
+    /// Resolves when a thread of the node has died; the process must end.
+    pub async fn failed(&self) {
+        self.inner.failed.notified().await;
+    }
+
+    /// The key that resume tokens are proved with.
+    pub fn secret(&self) -> [u8; 16] {
+        self.inner.secret
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &NodeConfig {
+        &self.inner.config
+    }
+
+    /// How the store is.
+    pub async fn store_health(&self) -> Health {
+        self.inner.store.check().await
+    }
+
+    /// Sums of all shards.
+    pub fn shard_totals(&self) -> ShardTotals {
+        ShardTotals::sum(self.inner.shard_counters.iter().map(|c| &**c))
+    }
+
+    /// What the committer counted.
+    pub fn commit_counters(&self) -> &CommitCounters {
+        &self.inner.commit_counters
+    }
+
+    /// What the verbs counted.
+    pub fn verb_counters(&self) -> &VerbCounters {
+        &self.inner.verb_counters
+    }
+
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.inner.store
+    }
+
+    pub(crate) fn mailbox(&self, shard: usize) -> &Arc<Mailbox> {
+        &self.inner.mailboxes[shard]
+    }
+
+    pub(crate) fn mailboxes(&self) -> &[Arc<Mailbox>] {
+        &self.inner.mailboxes
+    }
+
+    pub(crate) fn shard_of_tag(&self, tag: u32) -> usize {
+        tag as usize % self.inner.mailboxes.len()
+    }
+
+    pub(crate) fn any_shard(&self) -> usize {
+        self.inner.next_shard.fetch_add(1, Ordering::Relaxed) % self.inner.mailboxes.len()
+    }
+
+    /// Fails when the node is going down.
+    pub fn check_ready(&self) -> Result<(), Refusal> {
+        self.check_taking()
+    }
+
+    /// Whether the node still takes work.
+    pub(crate) fn check_taking(&self) -> Result<(), Refusal> {
+        if self.inner.draining.load(Ordering::Relaxed) {
+            Err(Code::ShuttingDown.into())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Hands units to the committer and waits for what became of them.
+    pub(crate) async fn submit(&self, units: Vec<Unit>) -> Result<CommitAnswer, Refusal> {
+        let (sender, answer) = oneshot::channel();
+        self.inner.queue.submit(units, Reply::Task(sender), false)?;
+        answer.await.map_err(|_| Refusal::new(Code::StoreOutcome, "the committer ended"))
+    }
+
+    /// Commits units that must all succeed.
+    pub(crate) async fn commit(&self, units: Vec<Unit>) -> Result<Vec<Done>, Refusal> {
+        let (_, results) = self.submit(units).await?.map_err(store_refusal)?;
+        match results.iter().find_map(|done| match done {
+            Done::Refused(code) => Some(*code),
+            _ => None,
+        }) {
+            Some(code) => Err(code.into()),
+            None => Ok(results),
+        }
+    }
+
+    /// For measurements of the committer alone: commits units as the verbs do.
+    pub async fn commit_raw(&self, units: Vec<Unit>) -> Result<(Durability, Vec<Done>), Refusal> {
+        self.submit(units).await?.map_err(store_refusal)
+    }
+
+    /// Begins the end: every session is told and closed, none is taken any more; publishes still are.
+    pub fn close_sessions(&self) {
+        for mailbox in self.mailboxes() {
+            mailbox.post(Mail::Job(Box::new(Shard::shut_down)));
+        }
+    }
+
+    /// Ends the node: sessions are told and closed, acks written, the committer finishes what it has.
+    /// Blocks until the threads have ended: call it where blocking is allowed.
+    pub fn shut_down(&self) {
+        self.inner.draining.store(true, Ordering::Relaxed);
+        let threads =
+            std::mem::take(&mut *self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(sweeper) = threads.sweeper {
+            sweeper.abort();
+        }
+        self.close_sessions();
+        let join = |thread: JoinHandle<()>| {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the node panicked");
+            }
+        };
+        threads.shards.into_iter().for_each(join);
+        self.inner.queue.close();
+        threads.committer.into_iter().for_each(join);
+    }
+}
+
+/// Sounds when it is dropped armed: by an error or a panic.
+struct Alarm {
+    failed: Arc<Notify>,
+    armed: bool,
+    name: String,
+}
+
+impl Alarm {
+    fn disarm(mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if self.armed {
+            tracing::error!(thread = self.name, "a thread of the node died");
+            self.failed.notify_one();
+        }
+    }
+}
+
+/// The secret of this store, made with its first start.
+async fn load_secret(store: &Arc<dyn Store>) -> Result<[u8; 16], Refusal> {
+    let key = Bytes::from_static(SECRET_KEY);
+    for _ in 0..2 {
+        let found = store.records(key.clone(), None, 1).await.map_err(store_refusal)?;
+        if let Some(record) = found.first().filter(|record| record.key == key) {
+            return record.value[..].try_into().map_err(|_| {
+                Refusal::new(Code::Internal, "the token secret in the store is damaged")
+            });
+        }
+        let change = Change::Put(Bytes::copy_from_slice(&random::<16>()?));
+        let units = vec![Unit::Record { key: key.clone(), expect: Expect::Absent, change }];
+        // Whoever comes second reads what the first one wrote.
+        store
+            .commit(Batch { now: clock::now(), fence: None, units })
+            .await
+            .map_err(store_refusal)?;
+    }
+    Err(Refusal::new(Code::Internal, "the token secret could not be stored"))
+}

@@ -1,0 +1,278 @@
+//! The verb publish: planned as stored or live (design §1.2), then appended or handed to the live readers.
+
+use crate::clock;
+use crate::metrics::VerbCounters;
+use crate::node::{Node, store_refusal};
+use crate::shard::{LiveDone, Mail};
+use clarion_core::port::store::{Done, Durability, Publish, Stored, Unit};
+use clarion_core::{
+    Address, AddressKind, Code, Content, Epoch, Message, MessageId, Principal, Refusal, Seq, Verb,
+};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use tokio::sync::oneshot;
+
+/// How long a message lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Expire {
+    /// As long as the channel keeps it.
+    #[default]
+    Never,
+    /// Only for those who are there now.
+    Live,
+    /// So many seconds, clamped to the channel's age.
+    Seconds(u64),
+}
+
+/// What a publisher hands in. `content.expires_at` is set by the node.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// Where to.
+    pub address: Address,
+    /// What.
+    pub content: Content,
+    /// How long.
+    pub expire: Expire,
+}
+
+/// What a publisher is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    /// The message's id.
+    pub id: MessageId,
+    /// 0 when live.
+    pub epoch: Epoch,
+    /// 0 when live.
+    pub seq: Seq,
+    /// How safe it is.
+    pub durability: Durability,
+    /// It was there already under this idempotency key.
+    pub duplicate: bool,
+}
+
+impl Answer {
+    fn stored(stored: &Stored, durability: Durability) -> Self {
+        let Stored { id, epoch, seq, duplicate, .. } = *stored;
+        Self { id, epoch, seq, durability, duplicate }
+    }
+}
+
+/// What was planned for one draft.
+enum Planned {
+    Refused(Refusal),
+    /// The next unit of the submission.
+    Stored,
+    Live(Answer),
+}
+
+impl Node {
+    /// Publishes one message.
+    pub async fn publish(&self, principal: &Principal, draft: Draft) -> Result<Answer, Refusal> {
+        let mut answers = self.publish_many(principal, vec![draft]).await;
+        answers.pop().unwrap_or_else(|| Err(Code::Internal.into()))
+    }
+
+    /// Publishes several; messages of one channel keep their order. One answer each, in order; no atomicity.
+    pub async fn publish_many(
+        &self,
+        principal: &Principal,
+        drafts: Vec<Draft>,
+    ) -> Vec<Result<Answer, Refusal>> {
+        let now = clock::now();
+        let mut planned = Vec::with_capacity(drafts.len());
+        let mut units = Vec::with_capacity(drafts.len());
+        let mut live = Vec::new();
+        for draft in drafts {
+            planned.push(match self.plan(principal, draft, now) {
+                Ok(Plan::Stored(publish)) => {
+                    units.push(Unit::Publish(publish));
+                    Planned::Stored
+                }
+                Ok(Plan::Live(message)) => {
+                    let answer = Answer {
+                        id: message.id,
+                        epoch: 0,
+                        seq: 0,
+                        durability: Durability::None,
+                        duplicate: false,
+                    };
+                    live.push(message);
+                    Planned::Live(answer)
+                }
+                Err(refusal) => Planned::Refused(refusal),
+            });
+        }
+        // The live ones are under way before the store is waited for.
+        let delivered = (!live.is_empty()).then(|| self.post_live(live));
+        let stored = if units.is_empty() { Ok(Vec::new()) } else { self.append(units).await };
+        if let Some(delivered) = delivered {
+            delivered.await;
+        }
+        self.answer(planned, stored)
+    }
+
+    fn plan(&self, principal: &Principal, draft: Draft, now: u64) -> Result<Plan, Refusal> {
+        self.check_taking()?;
+        let Draft { address, mut content, expire } = draft;
+        let user = (address.kind() == AddressKind::User).then(|| address.id());
+        if !principal.may_for(Verb::Publish, user) {
+            return Err(Refusal::new(Code::Forbidden, "these credentials may not publish there"));
+        }
+        if address.kind() == AddressKind::Group {
+            return Err(Refusal::new(Code::NotFound, "there is no such group"));
+        }
+        let retention = self.inner.config.retention.of(address.kind());
+        if expire == Expire::Live || !self.is_stored(&address) {
+            let counter = self.inner.live_counter.fetch_add(1, Ordering::Relaxed);
+            return Ok(Plan::Live(Arc::new(Message {
+                id: MessageId::live(now, self.inner.number, counter),
+                channel: address,
+                epoch: 0,
+                seq: 0,
+                created_at: now,
+                content: Arc::new(content),
+            })));
+        }
+        if let Expire::Seconds(seconds) = expire {
+            let ms = seconds.saturating_mul(1000);
+            // An expire beyond the channel's age is the channel's age, which needs no mark of its own.
+            let within = retention.age_ms == 0 || ms < retention.age_ms;
+            content.expires_at = within.then(|| now.saturating_add(ms));
+        }
+        Ok(Plan::Stored(Publish {
+            channel: address,
+            content: Arc::new(content),
+            refs: Vec::new(),
+            retention,
+        }))
+    }
+
+    /// Whether somebody may need a message of this channel later.
+    fn is_stored(&self, address: &Address) -> bool {
+        if address.kind() != AddressKind::Topic {
+            return true;
+        }
+        let durable = self.inner.durable_topics.read().unwrap_or_else(PoisonError::into_inner);
+        durable.contains_key(address)
+            || self
+                .inner
+                .config
+                .stored_topics
+                .iter()
+                .any(|filter| topic_matches(filter, address.id()))
+    }
+
+    /// Hands live messages to every shard with readers; resolves when their outboxes have taken or counted them.
+    fn post_live(&self, messages: Vec<Arc<Message>>) -> impl Future<Output = ()> + use<> {
+        let shards = self.mailboxes().len();
+        let mut parts: Vec<Vec<Arc<Message>>> = vec![Vec::new(); shards];
+        let interest = self.inner.interest.read();
+        for message in messages {
+            let set = interest.shards(&message.channel);
+            for (shard, part) in parts.iter_mut().enumerate() {
+                if set >> shard & 1 == 1 {
+                    part.push(message.clone());
+                }
+            }
+        }
+        drop(interest);
+        let interested = parts.iter().filter(|part| !part.is_empty()).count();
+        let (sender, taken) = oneshot::channel();
+        if interested > 0 {
+            let done = LiveDone::new(interested, sender);
+            for (mailbox, part) in self.mailboxes().iter().zip(parts) {
+                if !part.is_empty() {
+                    mailbox.post(Mail::Live(part, done.clone()));
+                }
+            }
+        } else {
+            drop(sender);
+        }
+        async move {
+            // An error means that a shard has ended: its readers are gone.
+            let _ = taken.await;
+        }
+    }
+
+    async fn append(&self, units: Vec<Unit>) -> Result<Vec<Result<Answer, Refusal>>, Refusal> {
+        let (durability, results) = self.submit(units).await?.map_err(store_refusal)?;
+        let answers = results.iter().map(|done| match done {
+            Done::Published(stored) => Ok(Answer::stored(stored, durability)),
+            Done::Refused(code) => Err((*code).into()),
+            _ => Err(Refusal::new(Code::Internal, "the store answered something else")),
+        });
+        Ok(answers.collect())
+    }
+
+    fn answer(
+        &self,
+        planned: Vec<Planned>,
+        stored: Result<Vec<Result<Answer, Refusal>>, Refusal>,
+    ) -> Vec<Result<Answer, Refusal>> {
+        let mut stored = stored.map(Vec::into_iter);
+        let (mut kept, mut live, mut refused) = (0, 0, 0);
+        let answers = planned.into_iter().map(|planned| {
+            let answer = match planned {
+                Planned::Refused(refusal) => Err(refusal),
+                Planned::Live(answer) => Ok(answer),
+                Planned::Stored => match &mut stored {
+                    Ok(answers) => answers.next().unwrap_or_else(|| Err(Code::Internal.into())),
+                    Err(refusal) => Err(refusal.clone()),
+                },
+            };
+            match &answer {
+                Ok(answer) if answer.durability == Durability::None => live += 1,
+                Ok(_) => kept += 1,
+                Err(_) => refused += 1,
+            }
+            answer
+        });
+        let answers = answers.collect();
+        let counters = &self.inner.verb_counters;
+        VerbCounters::count(&counters.stored, kept);
+        VerbCounters::count(&counters.live, live);
+        VerbCounters::count(&counters.refused, refused);
+        answers
+    }
+}
+
+enum Plan {
+    Stored(Publish),
+    Live(Arc<Message>),
+}
+
+/// Whether a topic matches a filter with `+` and `#` (MQTT 5 §4.7).
+fn topic_matches(filter: &str, topic: &str) -> bool {
+    let mut levels = topic.split('/');
+    for part in filter.split('/') {
+        match (part, levels.next()) {
+            ("#", _) => return true,
+            ("+", Some(_)) => {}
+            (part, Some(level)) if part == level => {}
+            _ => return false,
+        }
+    }
+    levels.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::topic_matches;
+
+    #[test]
+    fn filters() {
+        for (filter, topic, expected) in [
+            ("a/b", "a/b", true),
+            ("a/+", "a/b", true),
+            ("a/+", "a/b/c", false),
+            ("a/#", "a", true),
+            ("a/#", "a/b/c", true),
+            ("#", "x", true),
+            ("+/b", "a/b", true),
+            ("+", "/a", false),
+            ("a", "a/b", false),
+        ] {
+            assert_eq!(topic_matches(filter, topic), expected, "{filter} {topic}");
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! A shard: one thread with everything that its sessions own.
+//!
+//! Owns: sessions, live lists, devices' cursors in memory, catch-up, timers. Invariants: plain single-threaded data,
+//! borrowed only between awaits; one tick = drain the mailbox, ask for pages, flush what is dirty. Must not know:
+//! protocols, drivers.
+
+mod catch_up;
+mod deliver;
+mod device;
+mod link;
+mod mailbox;
+mod outbox;
+mod session;
+mod slab;
+mod timers;
+
+pub(crate) use mailbox::{Job, LiveDone, Mail, Mailbox};
+pub(crate) use session::SessionView;
+pub(crate) use slab::SessionKey;
+
+use crate::committer::CommitQueue;
+use crate::config::NodeConfig;
+use crate::interest::Interest;
+use crate::metrics::ShardCounters;
+use catch_up::Waiter;
+use clarion_core::Address;
+use clarion_core::catch_up::CatchUp;
+use clarion_core::port::store::Store;
+use deliver::Frames;
+use device::Device;
+use session::Session;
+use slab::Slab;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use timers::Timers;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+
+/// Loads (heads and cursors of a new session) under way at once.
+const LOADS_MAX: usize = 32;
+
+/// What a shard shares with the rest of the node.
+pub(crate) struct ShardContext {
+    pub(crate) index: usize,
+    pub(crate) config: Arc<NodeConfig>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) interest: Arc<Interest>,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) counters: Arc<ShardCounters>,
+    pub(crate) queue: Arc<CommitQueue>,
+}
+
+/// A subscription in a live list.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct LiveEntry {
+    session: u32,
+    sub: u16,
+}
+
+struct State {
+    sessions: Slab<Session>,
+    live: HashMap<Address, Vec<LiveEntry>>,
+    users: HashMap<Arc<str>, Vec<SessionKey>>,
+    devices: HashMap<u64, Device>,
+    dirty_devices: Vec<u64>,
+    catch_up: CatchUp<Waiter>,
+    /// Sessions with bytes to flush.
+    dirty: Vec<SessionKey>,
+    timers: Timers,
+    frames: Frames,
+    /// Sessions that still may get a page after a failed read, tried again with the next timer tick.
+    retry: Vec<SessionKey>,
+}
+
+/// See the module.
+pub(crate) struct Shard {
+    context: ShardContext,
+    state: RefCell<State>,
+    loads: Semaphore,
+    input: RefCell<Box<[u8]>>,
+    closing: Cell<bool>,
+}
+
+impl Shard {
+    /// Runs a shard on this thread until it is told to stop.
+    pub(crate) fn run(context: ShardContext) -> std::io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let local = tokio::task::LocalSet::new();
+        local.block_on(&runtime, Rc::new(Self::new(context)).serve());
+        Ok(())
+    }
+
+    fn new(context: ShardContext) -> Self {
+        let state = State {
+            sessions: Slab::new(),
+            live: HashMap::new(),
+            users: HashMap::new(),
+            devices: HashMap::new(),
+            dirty_devices: Vec::new(),
+            catch_up: CatchUp::new(context.config.catch_up_reads),
+            dirty: Vec::new(),
+            timers: Timers::new(context.config.heartbeat, context.config.ack_flush),
+            frames: Frames::default(),
+            retry: Vec::new(),
+        };
+        Self {
+            context,
+            state: RefCell::new(state),
+            loads: Semaphore::new(LOADS_MAX),
+            input: RefCell::new(vec![0; 4096].into()),
+            closing: Cell::new(false),
+        }
+    }
+
+    /// The loop: one turn is one tick.
+    async fn serve(self: Rc<Self>) {
+        let mut mails = Vec::new();
+        while !(self.closing.get() && self.is_done()) {
+            let deadline = self.state.borrow().timers.deadline();
+            // Either way the tick below does what is due.
+            let _ = tokio::time::timeout_at(deadline, self.context.mailbox.arrived()).await;
+            let heads = self.context.mailbox.drain(&mut mails);
+            for mail in mails.drain(..) {
+                self.handle(mail);
+            }
+            for (channel, (epoch, seq)) in heads {
+                self.raise_head(&channel, epoch, seq);
+            }
+            self.run_timers();
+            self.begin_pages();
+            self.flush_dirty();
+        }
+        self.context.mailbox.close();
+    }
+
+    fn handle(self: &Rc<Self>, mail: Mail) {
+        match mail {
+            Mail::Records(records) => {
+                for record in &records {
+                    self.deliver_stored(record);
+                }
+            }
+            Mail::Live(records, done) => {
+                for record in &records {
+                    self.deliver_live(record);
+                }
+                done.done();
+            }
+            Mail::Flushed(devices) => self.devices_flushed(&devices),
+            Mail::Attach(attach, reply) => {
+                // The connection may have gone while this waited; the session then ends by its link.
+                let _ = reply.send(self.attach(*attach));
+            }
+            Mail::Job(job) => job(self),
+        }
+    }
+
+    /// Everything that must happen before the thread may end has happened.
+    fn is_done(&self) -> bool {
+        let state = self.state.borrow();
+        state.sessions.is_empty() && state.devices.values().all(|d| d.set.is_clean())
+    }
+
+    /// Reads and drops what a stream's client sends. Returns whether the connection has ended.
+    fn drop_input(&self, stream: &TcpStream) -> bool {
+        let mut buffer = self.input.borrow_mut();
+        match stream.try_read(&mut buffer) {
+            Ok(0) => true,
+            Ok(_) => false,
+            Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+        }
+    }
+
+    /// Begins the end: closes every session; the loop ends when all acks are written.
+    pub(crate) fn shut_down(self: &Rc<Self>) {
+        self.closing.set(true);
+        self.close_all(clarion_core::port::outlet::CloseReason::Shutdown);
+        self.flush_devices();
+        self.context.mailbox.nudge();
+    }
+}

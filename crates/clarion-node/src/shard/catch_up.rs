@@ -1,0 +1,208 @@
+//! Catching up: pages from the store for subscriptions that are behind, as their outboxes drain.
+
+use super::deliver::{OWN_BYTES, flush};
+use super::{SessionKey, Shard, State};
+use crate::attach::Start;
+use crate::clock;
+use clarion_core::catch_up::PageKey;
+use clarion_core::port::outlet::Given;
+use clarion_core::port::store::{Head, Page, ReadRange, StoreError};
+use clarion_core::subscription::{Gap, GapReason, Offer};
+use clarion_core::{Message, Seq};
+use std::rc::Rc;
+
+/// A subscription that waits for a page.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Waiter {
+    key: SessionKey,
+    sub: u16,
+}
+
+impl Shard {
+    /// Asks for the pages that this session's subscriptions need, if its outbox is at most half full.
+    pub(super) fn ask_pages(&self, state: &mut State, key: SessionKey) {
+        let config = &self.context.config;
+        let Some(session) = state.sessions.get_mut(key) else { return };
+        let half = session.outbox.has_room(
+            config.outbox_bytes / 2,
+            config.outbox_bytes,
+            config.outbox_messages.div_ceil(2),
+        );
+        if !half || session.closing.is_some() {
+            return;
+        }
+        for (i, entry) in session.subs.iter_mut().enumerate() {
+            if entry.sub.wants_page() {
+                entry.sub.page_began();
+                state.catch_up.ask(&entry.channel, entry.sub.next(), Waiter { key, sub: i as u16 });
+            }
+        }
+    }
+
+    /// Wakes the loop if pages wait to be read: for callers outside a tick.
+    pub(super) fn begin_pages_soon(&self) {
+        if self.state.borrow().catch_up.has_waiting() {
+            self.context.mailbox.nudge();
+        }
+    }
+
+    /// Begins the reads that may begin.
+    pub(super) fn begin_pages(self: &Rc<Self>) {
+        let mut state = self.state.borrow_mut();
+        while let Some(key) = state.catch_up.begin() {
+            tokio::task::spawn_local(self.clone().read_page(key));
+        }
+    }
+
+    async fn read_page(self: Rc<Self>, key: PageKey) {
+        let config = &self.context.config;
+        let range = ReadRange {
+            channel: key.channel.clone(),
+            from: key.from,
+            to: Seq::MAX,
+            backwards: false,
+            count: config.page_messages,
+            bytes: config.page_bytes.min(config.outbox_bytes),
+        };
+        let result = self.context.store.read(clock::now(), vec![range]).await;
+        self.context.counters.pages.add(1);
+        self.page_done(&key, result);
+        self.context.mailbox.nudge();
+    }
+
+    fn page_done(&self, key: &PageKey, result: Result<Vec<Page>, StoreError>) {
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
+        let waiters = state.catch_up.end(key);
+        let page = match result.map(|mut pages| pages.pop()) {
+            Ok(Some(page)) => page,
+            Ok(None) => Page::default(),
+            Err(error) => {
+                tracing::debug!(%error, channel = %key.channel, "a page could not be read");
+                for waiter in waiters {
+                    if let Some(session) = state.sessions.get_mut(waiter.key) {
+                        session.subs[usize::from(waiter.sub)].sub.page_failed();
+                        state.retry.push(waiter.key);
+                    }
+                }
+                return;
+            }
+        };
+        let mut reading: Vec<Waiter> = Vec::with_capacity(waiters.len());
+        for waiter in waiters {
+            if self.open_page(state, waiter, &page) {
+                reading.push(waiter);
+            }
+        }
+        for message in &page.messages {
+            state.frames.reset();
+            reading.retain(|waiter| self.offer(state, *waiter, message, &page));
+        }
+        for waiter in reading {
+            self.close_page(state, waiter, Some(page.through), page.head.last);
+        }
+    }
+
+    /// Tells what is lost; `false` when the session has ended.
+    fn open_page(&self, state: &mut State, waiter: Waiter, page: &Page) -> bool {
+        let Some(session) = state.sessions.get_mut(waiter.key) else { return false };
+        let entry = &mut session.subs[usize::from(waiter.sub)];
+        if let Some(gap) = entry.sub.page_opened(page.head.epoch, page.head.first) {
+            let (channel, number) = (entry.channel.clone(), session.number);
+            session.outlet.gap(&channel, page.head.epoch, gap, session.outbox.control());
+            self.context.counters.gaps.add(1);
+            if gap.reason == GapReason::Epoch
+                && let Some(device) = state.devices.get_mut(&number)
+            {
+                device.set.restart(&channel, page.head.epoch, page.head.first);
+                self.device_dirty(state, number);
+            }
+        }
+        true
+    }
+
+    /// Offers one record; `false` when this waiter takes no more of the page.
+    fn offer(&self, state: &mut State, waiter: Waiter, message: &Message, page: &Page) -> bool {
+        let Some(session) = state.sessions.get_mut(waiter.key) else { return false };
+        let entry = &mut session.subs[usize::from(waiter.sub)];
+        let acked = session.number != 0
+            && state
+                .devices
+                .get(&session.number)
+                .is_some_and(|d| d.set.is_acked(&entry.channel, message.epoch, message.seq));
+        let (config, counters) = (&self.context.config, &self.context.counters);
+        let frame = state.frames.get(&*session.outlet, message);
+        let need = frame.len() + OWN_BYTES;
+        let mut room = session.outbox.has_room(need, config.outbox_bytes, config.outbox_messages);
+        if !room && !acked {
+            flush(session, counters, state.timers.now());
+            room = session.outbox.has_room(need, config.outbox_bytes, config.outbox_messages);
+        }
+        let sub = &mut session.subs[usize::from(waiter.sub)].sub;
+        match sub.offer(message.seq, acked, room) {
+            Offer::Deliver => {
+                let given = Given { message, start: sub.start() };
+                session.outlet.deliver(given, frame, session.outbox.begin_message());
+                counters.delivered.add(1);
+                true
+            }
+            Offer::Skip => true,
+            Offer::Stop => {
+                self.close_page(state, waiter, None, page.head.last);
+                false
+            }
+        }
+    }
+
+    fn close_page(&self, state: &mut State, waiter: Waiter, through: Option<Seq>, last: Seq) {
+        if let Some(session) = state.sessions.get_mut(waiter.key) {
+            session.subs[usize::from(waiter.sub)].sub.page_ended(through, last);
+            self.mark_dirty(state, waiter.key);
+        }
+    }
+
+    /// Starts a session's subscriptions: heads are known, its device's cursors are in memory.
+    pub(super) fn begin_subscriptions(&self, state: &mut State, key: SessionKey, heads: &[Head]) {
+        let Some(session) = state.sessions.get_mut(key) else { return };
+        let mut device = state.devices.get_mut(&session.number);
+        let mut restarted = false;
+        for (entry, head) in session.subs.iter_mut().zip(heads) {
+            let mut lost = None;
+            let mut other_history = |next: Seq| {
+                lost = Some(Gap { from: next, to: 0, reason: GapReason::Epoch });
+                head.first
+            };
+            let next = match entry.start {
+                Start::Earliest => head.first,
+                Start::Latest => head.last + 1,
+                Start::Seq(seq) => seq.max(1),
+                Start::After(epoch, seq) if epoch == head.epoch => seq + 1,
+                Start::After(_, seq) => other_history(seq + 1),
+                Start::Cursor => {
+                    let set = device.as_deref().map(|d| &d.set);
+                    match set.and_then(|set| set.get(&entry.channel, head.epoch)) {
+                        Some(cursor) => cursor.next_unacked(0),
+                        None if set.is_some_and(|s| s.channels().any(|c| *c == entry.channel)) => {
+                            other_history(0)
+                        }
+                        None => head.last + 1,
+                    }
+                }
+            };
+            if let Some(gap) = lost {
+                session.outlet.gap(&entry.channel, head.epoch, gap, session.outbox.control());
+                self.context.counters.gaps.add(1);
+                if let Some(device) = device.as_deref_mut() {
+                    device.set.restart(&entry.channel, head.epoch, head.first);
+                    restarted = true;
+                }
+            }
+            entry.sub.begin(head.epoch, next, head.last);
+        }
+        let number = session.number;
+        if restarted {
+            self.device_dirty(state, number);
+        }
+        self.mark_dirty(state, key);
+    }
+}

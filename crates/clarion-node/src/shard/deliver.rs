@@ -1,0 +1,238 @@
+//! Delivering: from a record to the outboxes of everyone live, and from the outboxes to the connections.
+//!
+//! Invariants: a frame is encoded once per record and format; what has no room is flushed once and then left to
+//! catching up (stored) or dropped and counted (live).
+
+use super::session::Session;
+use super::{SessionKey, Shard, State};
+use crate::metrics::ShardCounters;
+use clarion_core::port::outlet::{Given, Outlet};
+use clarion_core::subscription::Hint;
+use clarion_core::{Address, Epoch, Message, Seq};
+use std::io::ErrorKind;
+
+/// Bytes that an outlet may add to a shared frame.
+pub(super) const OWN_BYTES: usize = 256;
+
+/// The encoded forms of one record, by outlet format.
+#[derive(Default)]
+pub(super) struct Frames {
+    bytes: Vec<u8>,
+    formats: Vec<(u32, usize, usize)>,
+}
+
+impl Frames {
+    /// Another record follows.
+    pub(super) fn reset(&mut self) {
+        self.bytes.clear();
+        self.formats.clear();
+        if self.bytes.capacity() > 1 << 20 {
+            self.bytes = Vec::new();
+        }
+    }
+
+    /// The record in this outlet's format.
+    pub(super) fn get(&mut self, outlet: &dyn Outlet, message: &Message) -> &[u8] {
+        let format = outlet.format();
+        let known =
+            self.formats.iter().find(|(f, ..)| *f == format).map(|&(_, from, to)| (from, to));
+        let (from, to) = known.unwrap_or_else(|| {
+            let from = self.bytes.len();
+            outlet.encode(message, &mut self.bytes);
+            self.formats.push((format, from, self.bytes.len()));
+            (from, self.bytes.len())
+        });
+        &self.bytes[from..to]
+    }
+}
+
+/// How a flush ended.
+#[derive(PartialEq, Eq)]
+pub(super) enum Flushed {
+    All,
+    Blocked,
+    Lost,
+}
+
+/// Writes what goes at once.
+pub(super) fn flush(session: &mut Session, counters: &ShardCounters, now: u64) -> Flushed {
+    if session.link.is_blocked() {
+        return Flushed::Blocked;
+    }
+    while session.outbox.len() > 0 {
+        match session.link.try_write(session.outbox.pending()) {
+            Ok(written) => {
+                session.outbox.wrote(written);
+                session.last_write = now;
+                counters.sent_bytes.add(written as u64);
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                session.link.block();
+                return Flushed::Blocked;
+            }
+            Err(_) => return Flushed::Lost,
+        }
+    }
+    Flushed::All
+}
+
+impl Shard {
+    /// A committed record: to every live subscription that expects it.
+    pub(super) fn deliver_stored(&self, message: &Message) {
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
+        let Some(list) = state.live.get(&message.channel) else { return };
+        state.frames.reset();
+        let (config, counters) = (&self.context.config, &self.context.counters);
+        let mut delivered = 0;
+        for entry in list {
+            let Some(session) = state.sessions.at_mut(entry.session) else { continue };
+            if session.closing.is_some() {
+                continue;
+            }
+            let sub = &mut session.subs[usize::from(entry.sub)].sub;
+            if !sub.is_live() {
+                sub.hint(message.epoch, message.seq, false, false);
+                continue;
+            }
+            let frame = state.frames.get(&*session.outlet, message);
+            let fits = |s: &Session| {
+                s.outbox.has_room(
+                    frame.len() + OWN_BYTES,
+                    config.outbox_bytes,
+                    config.outbox_messages,
+                )
+            };
+            let mut room = fits(session);
+            if !room {
+                flush(session, counters, state.timers.now());
+                room = fits(session);
+            }
+            let sub = &mut session.subs[usize::from(entry.sub)].sub;
+            match sub.hint(message.epoch, message.seq, false, room) {
+                Hint::Deliver => {
+                    let given = Given { message, start: sub.start() };
+                    session.outlet.deliver(given, frame, session.outbox.begin_message());
+                    delivered += 1;
+                }
+                Hint::Behind => counters.behind.add(1),
+                Hint::Ignore => continue,
+            }
+            if !session.dirty {
+                session.dirty = true;
+                state.dirty.push(session.key);
+            }
+        }
+        counters.delivered.add(delivered);
+    }
+
+    /// A live message: to everyone who has room.
+    pub(super) fn deliver_live(&self, message: &Message) {
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
+        let Some(list) = state.live.get(&message.channel) else { return };
+        state.frames.reset();
+        let (config, counters) = (&self.context.config, &self.context.counters);
+        let (mut delivered, mut dropped) = (0, 0);
+        for entry in list {
+            let Some(session) = state.sessions.at_mut(entry.session) else { continue };
+            if session.closing.is_some() {
+                continue;
+            }
+            let frame = state.frames.get(&*session.outlet, message);
+            let fits = |s: &Session| {
+                s.outbox.has_room(
+                    frame.len() + OWN_BYTES,
+                    config.outbox_bytes,
+                    config.outbox_messages,
+                )
+            };
+            if !fits(session) {
+                flush(session, counters, state.timers.now());
+                if !fits(session) {
+                    dropped += 1;
+                    continue;
+                }
+            }
+            session.outlet.deliver(
+                Given { message, start: 0 },
+                frame,
+                session.outbox.begin_message(),
+            );
+            delivered += 1;
+            if !session.dirty {
+                session.dirty = true;
+                state.dirty.push(session.key);
+            }
+        }
+        counters.delivered.add(delivered);
+        counters.dropped_outbox.add(dropped);
+    }
+
+    /// A channel has grown up to here, and its records did not fit into the mailbox.
+    pub(super) fn raise_head(&self, channel: &Address, epoch: Epoch, seq: Seq) {
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
+        let Some(list) = state.live.get(channel) else { return };
+        for entry in list {
+            let Some(session) = state.sessions.at_mut(entry.session) else { continue };
+            let sub = &mut session.subs[usize::from(entry.sub)].sub;
+            if sub.hint(epoch, seq, false, false) == Hint::Behind {
+                self.context.counters.behind.add(1);
+                if !session.dirty {
+                    session.dirty = true;
+                    state.dirty.push(session.key);
+                }
+            }
+        }
+    }
+
+    /// The session has bytes to write, or a subscription that is behind; the end of the tick sees to it.
+    pub(super) fn mark_dirty(&self, state: &mut State, key: SessionKey) {
+        if let Some(session) = state.sessions.get_mut(key)
+            && !session.dirty
+        {
+            session.dirty = true;
+            state.dirty.push(key);
+        }
+    }
+
+    /// The end of a tick: one write for each session that has something.
+    pub(super) fn flush_dirty(&self) {
+        let mut guard = self.state.borrow_mut();
+        let mut dirty = std::mem::take(&mut guard.dirty);
+        for key in dirty.drain(..) {
+            self.flush_session(&mut guard, key);
+        }
+        // The vector's memory serves the next tick, unless a burst made it huge.
+        if guard.dirty.is_empty() && dirty.capacity() <= 1 << 16 {
+            guard.dirty = dirty;
+        }
+        drop(guard);
+        self.begin_pages_soon();
+    }
+
+    /// The connection takes bytes again.
+    pub(super) fn writable(&self, key: SessionKey) {
+        let mut state = self.state.borrow_mut();
+        if let Some(session) = state.sessions.get_mut(key) {
+            session.link.unblock();
+            self.flush_session(&mut state, key);
+        }
+        drop(state);
+        self.begin_pages_soon();
+    }
+
+    pub(super) fn flush_session(&self, state: &mut State, key: SessionKey) {
+        let now = state.timers.now();
+        let Some(session) = state.sessions.get_mut(key) else { return };
+        session.dirty = false;
+        let flushed = flush(session, &self.context.counters, now);
+        let over = flushed == Flushed::All && session.closing.is_some();
+        if over || flushed == Flushed::Lost {
+            self.remove(state, key);
+        } else {
+            self.ask_pages(state, key);
+        }
+    }
+}

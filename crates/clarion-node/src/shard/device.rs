@@ -1,0 +1,171 @@
+//! Devices of attached sessions: their cursors in memory, acked at once, written lazily.
+//!
+//! Invariant: a device stays in memory from its first session's attach until its last session ended and every ack is
+//! written; so cursors read from the store while it is here never hold more than memory does.
+
+use super::{SessionKey, Shard, State};
+use crate::ack::AckPosition;
+use crate::attach::channel_tag;
+use crate::committer::Reply;
+use clarion_core::cursor_set::CursorSet;
+use clarion_core::port::outlet::CloseReason;
+use clarion_core::port::store::Head;
+use clarion_core::port::store::{Reader, StoreError, StoredCursor, Unit};
+use std::rc::Rc;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Device {
+    pub(super) set: CursorSet,
+    pub(super) sessions: u32,
+    /// Its cursors are in memory.
+    loaded: bool,
+    /// It is in the list of dirty devices.
+    listed: bool,
+}
+
+impl Shard {
+    /// Reads what a new session needs, then starts its subscriptions.
+    pub(super) async fn load(self: Rc<Self>, key: SessionKey, acks: Vec<AckPosition>) {
+        let Ok(_permit) = self.loads.acquire().await else { return };
+        let (channels, number) = {
+            let mut state = self.state.borrow_mut();
+            let Some(session) = state.sessions.get_mut(key) else { return };
+            let channels: Vec<_> = session.subs.iter().map(|s| s.channel.clone()).collect();
+            (channels, session.number)
+        };
+        let store = self.context.store.clone();
+        let heads = store.heads(channels).await;
+        let cursors =
+            if number == 0 { Ok(Vec::new()) } else { store.cursors(Reader::device(number)).await };
+        self.loaded(key, number, &acks, heads, cursors);
+        self.context.mailbox.nudge();
+    }
+
+    fn loaded(
+        &self,
+        key: SessionKey,
+        number: u64,
+        acks: &[AckPosition],
+        heads: Result<Vec<Head>, StoreError>,
+        cursors: Result<Vec<StoredCursor>, StoreError>,
+    ) {
+        let (heads, cursors) = match (heads, cursors) {
+            (Ok(heads), Ok(cursors)) => (heads, cursors),
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::warn!(%error, "a session ends: its state could not be read");
+                return self.close_one(key, CloseReason::Store);
+            }
+        };
+        let mut state = self.state.borrow_mut();
+        if number != 0 {
+            let Some(device) = state.devices.get_mut(&number) else { return };
+            for stored in &cursors {
+                device.set.load(&stored.channel, stored.epoch, &stored.cursor);
+            }
+            device.loaded = true;
+            if apply(&mut device.set, acks) > 0 {
+                self.context.counters.acks.add(1);
+            }
+            self.device_dirty(&mut state, number);
+        }
+        self.begin_subscriptions(&mut state, key, &heads);
+    }
+
+    /// Acks for an attached device; `None` when it is not attached here. Otherwise whether a cursor moved.
+    pub(crate) fn ack(&self, number: u64, positions: &[AckPosition]) -> Option<bool> {
+        let mut state = self.state.borrow_mut();
+        let device = state.devices.get_mut(&number).filter(|device| device.loaded)?;
+        let moved = apply(&mut device.set, positions);
+        self.context.counters.acks.add(moved);
+        if moved > 0 {
+            self.device_dirty(&mut state, number);
+        }
+        Some(moved > 0)
+    }
+
+    /// Whether this device is attached, or has acks that are not written yet.
+    pub(crate) fn has_device(&self, number: u64) -> bool {
+        self.state.borrow().devices.contains_key(&number)
+    }
+
+    /// Lists a device for the next flush of acks, if it has any.
+    pub(super) fn device_dirty(&self, state: &mut State, number: u64) {
+        if let Some(device) = state.devices.get_mut(&number)
+            && device.set.is_dirty()
+            && !device.listed
+        {
+            device.listed = true;
+            state.dirty_devices.push(number);
+            state.timers.acks_wait();
+        }
+    }
+
+    /// A session of the device has ended.
+    pub(super) fn device_detached(&self, state: &mut State, number: u64) {
+        if let Some(device) = state.devices.get_mut(&number) {
+            device.sessions -= 1;
+            if device.sessions == 0 && device.set.is_clean() {
+                state.devices.remove(&number);
+            }
+        }
+    }
+
+    /// Hands all unwritten acks to the committer.
+    pub(super) fn flush_devices(&self) {
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
+        for number in std::mem::take(&mut state.dirty_devices) {
+            let Some(device) = state.devices.get_mut(&number) else { continue };
+            device.listed = false;
+            let moves = device.set.begin_flush();
+            if moves.is_empty() {
+                continue;
+            }
+            let unit = Unit::Ack { reader: Reader::device(number), moves };
+            let reply = Reply::Device { shard: self.context.index, number };
+            if self.context.queue.submit(vec![unit], reply, true).is_err() {
+                device.set.end_flush(false);
+            }
+        }
+    }
+
+    /// Flushes are over.
+    pub(super) fn devices_flushed(&self, devices: &[(u64, bool)]) {
+        let mut state = self.state.borrow_mut();
+        for &(number, committed) in devices {
+            if !committed {
+                self.context.counters.flush_failures.add(1);
+            }
+            let Some(device) = state.devices.get_mut(&number) else { continue };
+            device.set.end_flush(committed);
+            if !committed && self.closing.get() {
+                // The store is gone and so is the time to wait for it: these acks may be delivered again.
+                state.devices.remove(&number);
+            } else if device.sessions == 0 && device.set.is_clean() {
+                state.devices.remove(&number);
+            } else {
+                self.device_dirty(&mut state, number);
+            }
+        }
+    }
+
+    fn close_one(&self, key: SessionKey, reason: CloseReason) {
+        self.close_session(&mut self.state.borrow_mut(), key, reason);
+    }
+}
+
+/// Acks every position whose channel is clear. Returns how many cursors moved.
+fn apply(set: &mut CursorSet, positions: &[AckPosition]) -> u64 {
+    let mut moved = 0;
+    for position in positions {
+        let candidates: Vec<_> = set
+            .channels()
+            .filter(|channel| channel_tag(channel) == position.tag)
+            .cloned()
+            .collect();
+        let [channel] = &candidates[..] else { continue };
+        moved += u64::from(set.ack(channel, position.epoch, position.start, position.seq));
+    }
+    moved
+}

@@ -1,0 +1,147 @@
+//! A shard's mailbox: what other threads hand to it.
+//!
+//! Owns: a locked vector, drained by swap; one wake only if it was empty. Invariants: entries are handled in the order
+//! posted; records beyond the byte bound are kept as heads only (channel → last position), so memory is bounded
+//! whatever the speed of publishers, and the readers catch up from the store. Must not know: sessions.
+
+use super::Shard;
+use crate::attach::Attach;
+use clarion_core::{Address, Epoch, Message, Refusal, Seq};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{Notify, oneshot};
+
+/// Something that runs on the shard's thread.
+pub(crate) type Job = Box<dyn FnOnce(&Rc<Shard>) + Send>;
+
+/// One entry.
+pub(crate) enum Mail {
+    /// Committed records, in commit order.
+    Records(Vec<Arc<Message>>),
+    /// Live messages and who waits for their delivery.
+    Live(Vec<Arc<Message>>, Arc<LiveDone>),
+    /// Devices whose flush is over.
+    Flushed(Vec<(u64, bool)>),
+    /// A new session.
+    Attach(Box<Attach>, oneshot::Sender<Result<(), Refusal>>),
+    /// Anything rare.
+    Job(Job),
+}
+
+/// Tells a publisher that every interested shard has taken its live messages.
+pub(crate) struct LiveDone {
+    left: AtomicUsize,
+    publisher: Mutex<Option<oneshot::Sender<()>>>,
+}
+
+impl LiveDone {
+    pub(crate) fn new(shards: usize, publisher: oneshot::Sender<()>) -> Arc<Self> {
+        Arc::new(Self { left: AtomicUsize::new(shards), publisher: Mutex::new(Some(publisher)) })
+    }
+
+    /// One shard is done.
+    pub(crate) fn done(&self) {
+        if self.left.fetch_sub(1, Ordering::AcqRel) == 1
+            && let Some(publisher) =
+                self.publisher.lock().unwrap_or_else(PoisonError::into_inner).take()
+        {
+            // The publisher may have gone.
+            let _ = publisher.send(());
+        }
+    }
+}
+
+/// Heads of channels whose records did not fit.
+pub(crate) type Heads = HashMap<Address, (Epoch, Seq)>;
+
+#[derive(Default)]
+struct Inner {
+    mails: Vec<Mail>,
+    heads: Heads,
+    record_bytes: usize,
+    closed: bool,
+}
+
+/// See the module.
+pub(crate) struct Mailbox {
+    inner: Mutex<Inner>,
+    notify: Notify,
+    bytes_max: usize,
+}
+
+impl Mailbox {
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self { inner: Mutex::default(), notify: Notify::new(), bytes_max }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Posts an entry; `false` when the shard has ended (the entry is dropped).
+    pub(crate) fn post(&self, mail: Mail) -> bool {
+        let mut inner = self.lock();
+        if inner.closed {
+            return false;
+        }
+        let idle = inner.mails.is_empty() && inner.heads.is_empty();
+        inner.mails.push(mail);
+        drop(inner);
+        if idle {
+            self.notify.notify_one();
+        }
+        true
+    }
+
+    pub(crate) fn post_flushed(&self, devices: Vec<(u64, bool)>) {
+        self.post(Mail::Flushed(devices));
+    }
+
+    /// Posts committed records, or, over the bound, what their heads are now.
+    pub(crate) fn post_records(&self, records: Vec<Arc<Message>>) {
+        let bytes: usize = records.iter().map(|m| m.content.weight()).sum();
+        let mut inner = self.lock();
+        let idle = inner.mails.is_empty() && inner.heads.is_empty();
+        if inner.record_bytes > 0 && inner.record_bytes + bytes > self.bytes_max {
+            for record in records {
+                inner.heads.insert(record.channel.clone(), (record.epoch, record.seq));
+            }
+        } else {
+            inner.record_bytes += bytes;
+            inner.mails.push(Mail::Records(records));
+        }
+        drop(inner);
+        if idle {
+            self.notify.notify_one();
+        }
+    }
+
+    /// Waits until something is here or somebody calls [`Self::nudge`].
+    pub(crate) async fn arrived(&self) {
+        self.notify.notified().await;
+    }
+
+    /// Wakes the shard's loop from its own thread.
+    pub(crate) fn nudge(&self) {
+        self.notify.notify_one();
+    }
+
+    /// Takes everything: `mails` is swapped in empty.
+    pub(crate) fn drain(&self, mails: &mut Vec<Mail>) -> Heads {
+        debug_assert!(mails.is_empty());
+        let mut inner = self.lock();
+        std::mem::swap(&mut inner.mails, mails);
+        inner.record_bytes = 0;
+        std::mem::take(&mut inner.heads)
+    }
+
+    /// Nothing is taken any more.
+    pub(crate) fn close(&self) {
+        let mut inner = self.lock();
+        inner.closed = true;
+        inner.mails.clear();
+        inner.heads.clear();
+    }
+}

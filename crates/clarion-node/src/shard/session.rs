@@ -1,0 +1,231 @@
+//! Sessions: how one begins, is listed, and ends.
+//!
+//! Invariant: a session is in the live list of each of its channels from before their heads are read until it ends.
+
+use super::link::{LinkState, watch};
+use super::outbox::Outbox;
+use super::{LiveEntry, SessionKey, Shard, State};
+use crate::attach::{Attach, Start};
+use crate::clock;
+use clarion_core::port::outlet::{CloseReason, Outlet};
+use clarion_core::subscription::Subscription;
+use clarion_core::{Address, Code, Millis, Refusal};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// One channel of a session.
+pub(super) struct SubEntry {
+    pub(super) channel: Address,
+    pub(super) start: Start,
+    pub(super) sub: Subscription,
+}
+
+/// One live connection.
+pub(super) struct Session {
+    pub(super) key: SessionKey,
+    pub(super) user: Option<Arc<str>>,
+    device: Option<Arc<str>>,
+    /// Number of its durable reader; 0 = none.
+    pub(super) number: u64,
+    pub(super) subs: Box<[SubEntry]>,
+    pub(super) outlet: Box<dyn Outlet>,
+    pub(super) outbox: Outbox,
+    pub(super) link: Rc<LinkState>,
+    since: Millis,
+    /// Timer tick of the last write.
+    pub(super) last_write: u64,
+    pub(super) dirty: bool,
+    /// It ends when its outbox is empty, at the latest with this timer tick.
+    pub(super) closing: Option<u64>,
+}
+
+/// What a list of sessions shows.
+#[derive(Debug, Clone)]
+pub(crate) struct SessionView {
+    pub(crate) key: SessionKey,
+    pub(crate) user: Option<Arc<str>>,
+    pub(crate) device: Option<Arc<str>>,
+    pub(crate) dialect: &'static str,
+    pub(crate) since: Millis,
+}
+
+impl Session {
+    fn view(&self, key: SessionKey) -> SessionView {
+        SessionView {
+            key,
+            user: self.user.clone(),
+            device: self.device.clone(),
+            dialect: self.outlet.dialect(),
+            since: self.since,
+        }
+    }
+}
+
+impl Shard {
+    /// A new session: enters the live lists, then loads its heads and cursors.
+    pub(super) fn attach(self: &Rc<Self>, attach: Attach) -> Result<(), Refusal> {
+        if self.closing.get() {
+            return Err(Code::ShuttingDown.into());
+        }
+        let Attach { plan, outlet, link, guard } = attach;
+        let link = LinkState::new(link, guard).map_err(|error| {
+            tracing::debug!(%error, "a connection could not be taken over");
+            Refusal::new(Code::Overloaded, "the connection could not be taken over")
+        })?;
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
+        if state.sessions.len() >= self.context.config.max_sessions {
+            return Err(Code::TooManyStreams.into());
+        }
+        let subs = plan.channels.into_iter().map(|(channel, start)| SubEntry {
+            channel,
+            start,
+            sub: Subscription::entering(),
+        });
+        let mut session = Session {
+            key: SessionKey { index: 0, generation: 0 },
+            user: plan.user.clone(),
+            device: plan.device,
+            number: plan.reader.number,
+            subs: subs.collect(),
+            outlet,
+            outbox: Outbox::default(),
+            link: link.clone(),
+            since: clock::now(),
+            last_write: state.timers.now(),
+            dirty: false,
+            closing: None,
+        };
+        session.outlet.open(session.outbox.control());
+        let key = state.sessions.insert(|key| Session { key, ..session });
+        self.enter(state, key, plan.user);
+        self.mark_dirty(state, key);
+        let heartbeat = state.timers.heartbeat_at(state.timers.now());
+        state.timers.arm(key, heartbeat);
+        self.context.counters.sessions.set(state.sessions.len() as u64);
+        drop(guard);
+        tokio::task::spawn_local(watch(self.clone(), key, link));
+        tokio::task::spawn_local(self.clone().load(key, plan.acks));
+        Ok(())
+    }
+
+    fn enter(&self, state: &mut State, key: SessionKey, user: Option<Arc<str>>) {
+        let Some(session) = state.sessions.get_mut(key) else { return };
+        for (i, sub) in session.subs.iter().enumerate() {
+            let list = state.live.entry(sub.channel.clone()).or_default();
+            if list.is_empty() {
+                self.context.interest.enter(&sub.channel, self.context.index);
+            }
+            list.push(LiveEntry { session: key.index, sub: i as u16 });
+        }
+        if session.number != 0 {
+            state.devices.entry(session.number).or_default().sessions += 1;
+        }
+        if let Some(user) = user {
+            state.users.entry(user).or_default().push(key);
+        }
+    }
+
+    /// Takes a session out of everything. Its connection closes when the task lets go of it.
+    pub(super) fn remove(&self, state: &mut State, key: SessionKey) {
+        let Some(session) = state.sessions.remove(key) else { return };
+        for (i, sub) in session.subs.iter().enumerate() {
+            let entry = LiveEntry { session: key.index, sub: i as u16 };
+            if let Some(list) = state.live.get_mut(&sub.channel) {
+                if let Some(at) = list.iter().position(|e| *e == entry) {
+                    list.swap_remove(at);
+                }
+                if list.is_empty() {
+                    state.live.remove(&sub.channel);
+                    self.context.interest.leave(&sub.channel, self.context.index);
+                }
+            }
+        }
+        if let Some(user) = &session.user
+            && let Some(keys) = state.users.get_mut(user)
+        {
+            keys.retain(|k| *k != key);
+            if keys.is_empty() {
+                state.users.remove(user);
+            }
+        }
+        if session.number != 0 {
+            self.device_detached(state, session.number);
+        }
+        session.link.end();
+        self.context.counters.sessions.set(state.sessions.len() as u64);
+    }
+
+    /// The peer has gone.
+    pub(super) fn connection_lost(&self, key: SessionKey) {
+        self.remove(&mut self.state.borrow_mut(), key);
+        if self.closing.get() {
+            self.context.mailbox.nudge();
+        }
+    }
+
+    /// Ends a session from here: says why, then closes when that is written.
+    pub(super) fn close_session(&self, state: &mut State, key: SessionKey, reason: CloseReason) {
+        let deadline = state.timers.after_seconds(5);
+        let Some(session) = state.sessions.get_mut(key) else { return };
+        if session.closing.is_some() {
+            return;
+        }
+        session.closing = Some(deadline);
+        session.outlet.close(reason, self.context.config.retry_ms, session.outbox.control());
+        state.timers.arm(key, deadline);
+        self.mark_dirty(state, key);
+    }
+
+    /// Ends every session.
+    pub(super) fn close_all(&self, reason: CloseReason) {
+        let mut state = self.state.borrow_mut();
+        for key in state.sessions.keys() {
+            self.close_session(&mut state, key, reason);
+        }
+    }
+
+    /// Ends one session. Returns whether it was there.
+    pub(crate) fn kick(&self, key: SessionKey) -> bool {
+        let mut state = self.state.borrow_mut();
+        let there = state.sessions.get_mut(key).is_some();
+        self.close_session(&mut state, key, CloseReason::Kicked);
+        self.context.mailbox.nudge();
+        there
+    }
+
+    /// Ends the sessions of a user, or of one device. Returns how many.
+    pub(crate) fn kick_user(&self, user: &str, device: Option<&str>) -> usize {
+        let keys: Vec<SessionKey> = self
+            .user_sessions(user)
+            .into_iter()
+            .filter(|view| device.is_none() || view.device.as_deref() == device)
+            .map(|view| view.key)
+            .collect();
+        keys.iter().filter(|key| self.kick(**key)).count()
+    }
+
+    /// The sessions of a user.
+    pub(crate) fn user_sessions(&self, user: &str) -> Vec<SessionView> {
+        let mut state = self.state.borrow_mut();
+        let keys = state.users.get(user).cloned().unwrap_or_default();
+        keys.into_iter().filter_map(|key| Some(state.sessions.get_mut(key)?.view(key))).collect()
+    }
+
+    /// Sessions above a place, at most `limit`.
+    pub(crate) fn list_sessions(
+        &self,
+        after: Option<SessionKey>,
+        limit: usize,
+    ) -> Vec<SessionView> {
+        let state = self.state.borrow();
+        let above = |key: &SessionKey| after.is_none_or(|after| *key > after);
+        state
+            .sessions
+            .iter()
+            .filter(|(key, _)| above(key))
+            .take(limit)
+            .map(|(key, session)| session.view(key))
+            .collect()
+    }
+}

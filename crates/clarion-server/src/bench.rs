@@ -1,0 +1,153 @@
+//! `clarion bench`: loads a running server over HTTP and measures both ends.
+//!
+//! Owns: the workloads, the cheap load generator under them, and the one form in which every measurement is told
+//! ([`Report`]). One thread, so that most of the machine is left to the server. Must not know: the server's insides
+//! (save for [`committer`], which measures one part of it in process).
+
+mod committer;
+mod fanout;
+mod histogram;
+mod http;
+mod idle;
+mod lanes;
+mod meter;
+mod offline;
+mod payload;
+mod process;
+mod progress;
+mod publish;
+mod sse;
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    rc::Rc,
+};
+
+use tokio::task::LocalSet;
+
+use crate::{
+    exit,
+    publish::{ServerArgs, block_on, complain},
+};
+use meter::Report;
+use process::ServerProcess;
+use progress::Progress;
+
+/// Measures a running server (or, `committer`, a part of one in this process).
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    workload: Workload,
+    #[command(flatten)]
+    server: ServerArgs,
+    /// Print JSON objects, one per measurement.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Show progress on standard error even when that is no terminal.
+    #[arg(long, global = true)]
+    progress: bool,
+    /// The server's process, whose CPU time and memory are measured; found by itself on the same machine.
+    #[arg(long, value_name = "PID", global = true)]
+    pid: Option<u32>,
+    /// The server's ready file, to take the process from.
+    #[arg(long, value_name = "FILE", global = true)]
+    ready_file: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Workload {
+    /// Publishes as fast as the answers come.
+    Publish(publish::Args),
+    /// One channel, many streams.
+    Fanout(fanout::Args),
+    /// Streams that only stay open: the memory of one connection.
+    Idle(idle::Args),
+    /// Messages for users who are away, and their way to them later.
+    Offline(offline::Args),
+    /// One of many streams stops reading.
+    Stalled(fanout::StalledArgs),
+    /// The node's committer alone, in this process, without HTTP.
+    Committer(committer::Args),
+}
+
+/// What every workload needs.
+#[derive(Debug)]
+struct Bench {
+    at: SocketAddr,
+    head: http::HeadLines,
+    server: Option<ServerProcess>,
+    progress: Rc<Progress>,
+    json: bool,
+}
+
+/// Why there is no measurement.
+#[derive(Debug, thiserror::Error)]
+enum BenchError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("{at} is not reachable: {cause}")]
+    Unreachable { at: String, cause: io::Error },
+    #[error("the server refused: HTTP status {status}: {body}")]
+    Refused { status: u16, body: String },
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Bench {
+    /// Prints a measurement.
+    fn tell(&self, report: &Report) {
+        self.progress.clear();
+        let line = if self.json { report.json() } else { report.table() };
+        let _ = writeln!(io::stdout(), "{line}");
+    }
+}
+
+/// Runs the command.
+pub(crate) fn run(args: Args) -> ExitCode {
+    let result = block_on(LocalSet::new().run_until(measure(args)));
+    match result.map_err(BenchError::from).and_then(|done| done) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error @ BenchError::Unreachable { .. }) => {
+            complain(&error.to_string(), exit::UNAVAILABLE)
+        }
+        Err(error) => complain(&error.to_string(), 1),
+    }
+}
+
+async fn measure(args: Args) -> Result<(), BenchError> {
+    let progress = Rc::new(Progress::new(args.progress));
+    if let Workload::Committer(workload) = args.workload {
+        let report = committer::run(workload, &progress).await?;
+        progress.clear();
+        let line = if args.json { report.json() } else { report.table() };
+        let _ = writeln!(io::stdout(), "{line}");
+        return Ok(());
+    }
+    let url = &args.server.url;
+    let unreachable = |cause| BenchError::Unreachable { at: url.authority(), cause };
+    let at = tokio::net::lookup_host((url.host(), url.port()))
+        .await
+        .map_err(unreachable)?
+        .next()
+        .ok_or_else(|| unreachable(io::ErrorKind::AddrNotAvailable.into()))?;
+    drop(tokio::net::TcpStream::connect(at).await.map_err(unreachable)?);
+    let bench = Bench {
+        at,
+        head: http::HeadLines::new(url, args.server.key().as_deref()),
+        server: ServerProcess::find(args.pid, args.ready_file.as_deref(), at)?,
+        progress,
+        json: args.json,
+    };
+    let bench = Rc::new(bench);
+    match args.workload {
+        Workload::Publish(workload) => publish::run(&bench, workload).await,
+        Workload::Fanout(workload) => fanout::run(&bench, &workload).await,
+        Workload::Idle(workload) => idle::run(&bench, &workload).await,
+        Workload::Offline(workload) => offline::run(&bench, workload).await,
+        Workload::Stalled(workload) => fanout::run_stalled(&bench, &workload).await,
+        Workload::Committer(_) => Ok(()),
+    }
+}

@@ -1,0 +1,56 @@
+//! The command line: names and options. Must not know: what the commands do.
+
+use crate::{bench, commands, inspect, listen, publish, serve};
+use std::process::ExitCode;
+
+/// A message push server in one binary.
+#[derive(Debug, clap::Parser)]
+#[command(name = "clarion", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Start the server; works without any configuration.
+    Serve(serve::Args),
+    /// Publish one message and print the answer as one JSON line.
+    Publish(publish::Args),
+    /// Print what arrives, one JSON line each, and ack it.
+    Listen(listen::Args),
+    /// Measure a running server.
+    Bench(bench::Args),
+    /// Print what a data directory holds.
+    Inspect(inspect::Args),
+    /// Check a configuration and start nothing.
+    CheckConfig(commands::CheckArgs),
+    /// Print the keys of the configuration.
+    Config(commands::PrintArgs),
+}
+
+impl Cli {
+    /// Runs the command.
+    pub(crate) fn run(self) -> ExitCode {
+        match self.command {
+            Command::Serve(args) => serve::run(&args),
+            Command::Publish(args) => publish::run(args),
+            Command::Listen(args) => listen::run(args),
+            Command::Bench(args) => bench::run(args),
+            Command::Inspect(args) => inspect::run(&args),
+            Command::CheckConfig(args) => commands::check(&args),
+            Command::Config(args) => commands::print(&args),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

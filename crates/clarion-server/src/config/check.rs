@@ -1,0 +1,77 @@
+//! What one value alone cannot tell: contradictions between keys, and listeners that would trust strangers.
+//!
+//! A check is left out where one of its values is broken already: it would report a default.
+
+use super::{
+    listeners::{AuthMode, Listener},
+    reader::Reader,
+    sections::Config,
+};
+
+/// Checks everything; problems go to the reader.
+pub(crate) fn check(config: &Config, reader: &mut Reader<'_>) {
+    check_sizes(config, reader);
+    let open: Vec<&Listener> = config.listeners.iter().filter(|l| l.is_open()).collect();
+    if open.is_empty() && !reader.is_broken("listeners") {
+        reader.problem("listeners", "no listener speaks anything, so nobody could connect");
+    }
+    for (index, listener) in open.iter().enumerate() {
+        check_trust(config, listener, reader);
+        check_port(listener, &open[..index], reader);
+    }
+}
+
+/// Pairs of which the first may not be larger than the second.
+fn check_sizes(config: &Config, reader: &mut Reader<'_>) {
+    let limits = &config.limits;
+    let pairs = [
+        ("payload_bytes", limits.payload_bytes, "body_bytes", limits.body_bytes),
+        ("payload_bytes", limits.payload_bytes, "commit_queue_bytes", limits.commit_queue_bytes),
+        ("payload_bytes", limits.payload_bytes, "live_queue_bytes", limits.live_queue_bytes),
+        ("streams", limits.streams, "connections", limits.connections),
+        (
+            "batch_messages",
+            limits.batch_messages,
+            "commit_queue_messages",
+            limits.commit_queue_messages,
+        ),
+    ];
+    for (small, small_value, large, large_value) in pairs {
+        let (small, large) = (format!("limits.{small}"), format!("limits.{large}"));
+        if small_value > large_value && !reader.is_broken(&small) && !reader.is_broken(&large) {
+            reader.problem(&small, format!("{small_value} is above {large}, {large_value}"));
+        }
+    }
+}
+
+fn check_trust(config: &Config, listener: &Listener, reader: &mut Reader<'_>) {
+    let path = format!("listeners.{}", listener.name);
+    if reader.is_broken(&path) {
+        return;
+    }
+    let auth_required = listener.auth == AuthMode::Required;
+    if auth_required && config.auth.keys.is_empty() && !reader.is_broken("auth.keys") {
+        let text = "required, but auth.keys is empty, so nobody could come in";
+        reader.problem(&format!("{path}.auth"), text);
+    }
+    if listener.is_beyond_loopback() && !auth_required && listener.allow_from.is_empty() {
+        let bind = listener.bind;
+        reader.problem(
+            &format!("{path}.bind"),
+            format!(
+                "{bind} can be reached from other machines, and whoever reaches it would be trusted: set \
+                 {path}.auth to required (with auth.keys), or {path}.allow_from to the address ranges of those \
+                 whom you trust"
+            ),
+        );
+    }
+}
+
+fn check_port(listener: &Listener, earlier: &[&Listener], reader: &mut Reader<'_>) {
+    let path = format!("listeners.{}.bind", listener.name);
+    let bind = listener.bind;
+    let same = earlier.iter().find(|other| other.bind == bind && bind.port() != 0);
+    if let Some(same) = same.filter(|_| !reader.is_broken(&path)) {
+        reader.problem(&path, format!("{bind} is the bind of listeners.{} too", same.name));
+    }
+}

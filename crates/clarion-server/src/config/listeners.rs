@@ -1,0 +1,299 @@
+//! Listeners: their names, what can be spoken on each, and whom each trusts.
+
+use super::{
+    At,
+    cidr::Cidr,
+    kinds::{Bind, Choice, Kind, ListOf, items_of, one_of, text_of},
+    reader::Reader,
+    suggest::nearest,
+    tree::Node,
+};
+use std::{fmt, net::SocketAddr};
+
+/// What a connection may speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    Http,
+    Grpc,
+    Mikudos,
+    MessageSync,
+    Mqtt,
+    Dino,
+    Mage,
+    Mqant,
+}
+
+impl Choice for Dialect {
+    const NAMES: &'static [(&'static str, Self)] = &[
+        ("http", Self::Http),
+        ("grpc", Self::Grpc),
+        ("mikudos", Self::Mikudos),
+        ("message-sync", Self::MessageSync),
+        ("mqtt", Self::Mqtt),
+        ("dino", Self::Dino),
+        ("mage", Self::Mage),
+        ("mqant", Self::Mqant),
+    ];
+}
+
+/// What this build speaks.
+pub(crate) const BUILT: &[Dialect] = &[Dialect::Http];
+
+impl Dialect {
+    /// Its name in a configuration.
+    pub(crate) fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, dialect)| *dialect == self).map_or("", |(name, _)| name)
+    }
+
+    /// From a configuration.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let found = Self::NAMES.iter().find(|(name, _)| *name == text);
+        found.map(|(_, dialect)| *dialect).ok_or_else(|| {
+            let names: Vec<&str> = Self::NAMES.iter().map(|(name, _)| *name).collect();
+            match nearest(text, &names) {
+                Some(near) => format!("unknown dialect; did you mean {near}?"),
+                None => format!("unknown dialect; there are {}", names.join(", ")),
+            }
+        })
+    }
+
+    /// The listeners on which `--speak` switches it on.
+    pub(crate) fn homes(self) -> &'static [ListenerName] {
+        use ListenerName as L;
+        match self {
+            Self::Http => &[L::Http],
+            Self::Grpc | Self::Mikudos => &[L::Grpc],
+            Self::MessageSync => &[L::Grpc, L::MessageSync],
+            Self::Mqtt => &[L::Http, L::Mqtt],
+            Self::Dino => &[L::Dino, L::Mqtt],
+            Self::Mage => &[L::Http],
+            Self::Mqant => &[L::Mqant, L::MqantWs],
+        }
+    }
+}
+
+/// Whether this build has all of them, else the message that says which it lacks.
+pub(crate) fn check_built(dialects: &[Dialect]) -> Result<(), String> {
+    let lacking: Vec<Dialect> =
+        dialects.iter().copied().filter(|dialect| !BUILT.contains(dialect)).collect();
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    Err(format!("this build does not speak {} (it speaks {})", names_of(&lacking), names_of(BUILT)))
+}
+
+fn names_of(dialects: &[Dialect]) -> String {
+    dialects.iter().map(|dialect| dialect.name()).collect::<Vec<_>>().join(", ")
+}
+
+/// The listeners that exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ListenerName {
+    Http,
+    Grpc,
+    Mqtt,
+    Mqtts,
+    MessageSync,
+    Dino,
+    Mqant,
+    MqantWs,
+}
+
+struct ListenerRow {
+    name: &'static str,
+    bind: &'static str,
+    speaks: &'static str,
+    may_speak: &'static [Dialect],
+    doc: &'static str,
+}
+
+const fn row(
+    name: &'static str,
+    bind: &'static str,
+    speaks: &'static str,
+    may_speak: &'static [Dialect],
+    doc: &'static str,
+) -> ListenerRow {
+    ListenerRow { name, bind, speaks, may_speak, doc }
+}
+
+impl ListenerName {
+    /// All of them, in the order of documentation.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Http,
+        Self::Grpc,
+        Self::Mqtt,
+        Self::Mqtts,
+        Self::MessageSync,
+        Self::Dino,
+        Self::Mqant,
+        Self::MqantWs,
+    ];
+
+    fn row(self) -> ListenerRow {
+        use Dialect as D;
+        match self {
+            Self::Http => row(
+                "http",
+                "127.0.0.1:8080",
+                "[http]",
+                &[D::Http, D::Mqtt, D::Mage],
+                "HTTP API, streams, health, metrics; MQTT over WebSocket; MAGE streams.",
+            ),
+            Self::Grpc => row(
+                "grpc",
+                "127.0.0.1:50051",
+                "[]",
+                &[D::Grpc, D::Mikudos, D::MessageSync],
+                "gRPC: the native services, mikudos, message-sync.",
+            ),
+            Self::Mqtt => {
+                row("mqtt", "127.0.0.1:1883", "[]", &[D::Mqtt, D::Dino], "MQTT over TCP.")
+            }
+            Self::Mqtts => {
+                row("mqtts", "127.0.0.1:8883", "[]", &[D::Mqtt, D::Dino], "MQTT over TLS.")
+            }
+            Self::MessageSync => row(
+                "message-sync",
+                "127.0.0.1:8081",
+                "[]",
+                &[D::MessageSync],
+                "message-sync on a port of its own.",
+            ),
+            Self::Dino => row("dino", "127.0.0.1:9800", "[]", &[D::Dino], "The dino REST API."),
+            Self::Mqant => row("mqant", "127.0.0.1:3563", "[]", &[D::Mqant], "mqant over TCP."),
+            Self::MqantWs => {
+                row("mqant-ws", "127.0.0.1:3653", "[]", &[D::Mqant], "mqant over WebSocket.")
+            }
+        }
+    }
+
+    /// Its name in a configuration, a log and the ready file.
+    pub(crate) fn name(self) -> &'static str {
+        self.row().name
+    }
+}
+
+impl fmt::Display for ListenerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Whether clients must prove who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AuthMode {
+    None,
+    Required,
+}
+
+impl Choice for AuthMode {
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("none", Self::None), ("required", Self::Required)];
+}
+
+/// A port and what it does.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Listener {
+    /// Which.
+    pub(crate) name: ListenerName,
+    /// Where; port 0 = a free one.
+    pub(crate) bind: SocketAddr,
+    /// What; with nothing to speak it is not opened.
+    pub(crate) speaks: Vec<Dialect>,
+    /// Proof of identity.
+    pub(crate) auth: AuthMode,
+    /// Who may connect; empty = everybody who can.
+    pub(crate) allow_from: Vec<Cidr>,
+}
+
+impl Listener {
+    /// All of them, in the order of [`ListenerName::ALL`].
+    pub(crate) fn read_all(reader: &mut Reader<'_>, path: &str) -> Vec<Self> {
+        reader.section(
+            path,
+            &["Ports, by listener. One that speaks nothing is not opened. Trust belongs to a listener: a bind beyond",
+              "loopback needs `auth: required` or `allow_from`."],
+        );
+        ListenerName::ALL.map(|name| Self::read(reader, name)).into()
+    }
+
+    fn read(reader: &mut Reader<'_>, name: ListenerName) -> Self {
+        let row = name.row();
+        let path = format!("listeners.{name}");
+        reader.section(&path, &[row.doc]);
+        let key = |key| format!("{path}.{key}");
+        Self {
+            name,
+            bind: reader.take(&key("bind"), &Bind, row.bind, &["Where it listens."]),
+            speaks: reader.take(&key("speaks"), &Speaks(name), row.speaks, &["What it speaks."]),
+            auth: reader.take(
+                &key("auth"),
+                &one_of(),
+                "none",
+                &["`none` takes the name that a client gives as the user, without proof; `required` asks for a",
+                  "bearer key of `auth.keys`."],
+            ),
+            allow_from: reader.take(
+                &key("allow_from"),
+                &ListOf { what: "address ranges", max: 1000, item: |text| text.parse::<Cidr>() },
+                "[]",
+                &["Who may connect, such as `[10.0.0.0/8, \"::1\"]`; empty = everybody who reaches the port."],
+            ),
+        }
+    }
+
+    /// Whether it is to be opened.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.speaks.is_empty()
+    }
+
+    /// Whether other machines can reach it.
+    pub(crate) fn is_beyond_loopback(&self) -> bool {
+        !self.bind.ip().to_canonical().is_loopback()
+    }
+}
+
+/// The kind of `listeners.<name>.speaks`.
+struct Speaks(ListenerName);
+
+impl Speaks {
+    fn check(&self, text: &str) -> Result<Dialect, String> {
+        let dialect = Dialect::parse(text)?;
+        let may_speak = self.0.row().may_speak;
+        if !may_speak.contains(&dialect) {
+            let names = names_of(may_speak);
+            return Err(format!("listener {} cannot speak {text} (it can speak {names})", self.0));
+        }
+        check_built(&[dialect])?;
+        Ok(dialect)
+    }
+}
+
+impl Kind for Speaks {
+    type Out = Vec<Dialect>;
+
+    fn parse(&self, node: &Node, at: &mut At<'_>) -> Option<Vec<Dialect>> {
+        let mut speaks = Some(Vec::new());
+        for (index, item) in items_of(node, "dialects", at)?.iter().enumerate() {
+            let mut at = at.below(&format!("[{index}]"), &item.origin);
+            let dialect = text_of(item, "a dialect", &mut at).and_then(|text| {
+                self.check(&text).map_or_else(
+                    |error| at.problem(format!("{}: {error}", item.value.describe())),
+                    Some,
+                )
+            });
+            speaks = speaks.zip(dialect).map(|(mut speaks, dialect)| {
+                if !speaks.contains(&dialect) {
+                    speaks.push(dialect);
+                }
+                speaks
+            });
+        }
+        speaks
+    }
+
+    fn describe(&self) -> String {
+        format!("list of {}", names_of(self.0.row().may_speak))
+    }
+}

@@ -1,0 +1,138 @@
+//! `clarion serve`: configuration, logs, listeners, ready file, signals.
+//!
+//! Owns the order of the start and of the stop. Must not know: protocols, or how anything is stored.
+
+mod open;
+mod ready;
+mod signals;
+mod start_table;
+mod wire;
+
+use crate::{
+    commands::SourceArgs,
+    config::Config,
+    data_dir,
+    exit::{self, Failure},
+    logs,
+};
+use clarion_edge::http::App;
+use clarion_node::Node;
+use clarion_store::Engine;
+use std::{io::Write, net::SocketAddr, path::PathBuf, process::ExitCode};
+use tokio::{sync::watch, task::JoinSet};
+
+/// Starts the server.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    sources: SourceArgs,
+    /// Written when all listeners accept: {"pid", "version", "listeners": {name: address}}.
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+}
+
+/// Runs the server until a signal.
+pub(crate) fn run(args: &Args) -> ExitCode {
+    let config = match args.sources.load_or_report() {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    logs::init(&config.log);
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let (_, workers) = config.node.threads(cores);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .thread_name("http")
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => exit::code_of(runtime.block_on(serve(&config, args, cores))),
+        Err(error) => Failure::new(exit::SOFTWARE, format!("no runtime: {error}")).report(),
+    }
+}
+
+async fn serve(config: &Config, args: &Args, cores: usize) -> Result<(), Failure> {
+    if let Some(path) = &args.ready_file {
+        ready::clear(path)?;
+    }
+    let mut signals = signals::Signals::install()?;
+    // The ports first: one that is busy is told before the store is opened.
+    let opened = open::open(config)?;
+    let engine = open_engine(config).await?;
+    let node = Node::start(wire::node_config(config, cores), engine.store())
+        .await
+        .map_err(|error| Failure::new(exit::IO, format!("the node cannot start: {error}")))?;
+    announce(config, &opened, args)?;
+    let (stop, stopping) = watch::channel(false);
+    let mut servers = JoinSet::new();
+    for open in opened {
+        let Some(listener) = config.listeners.iter().find(|listener| listener.name == open.name)
+        else {
+            continue;
+        };
+        let app = App::new(node.clone(), wire::http_config(config, listener));
+        servers.spawn(clarion_edge::http::serve(open.socket, app, stopping.clone()));
+    }
+    let ended = tokio::select! {
+        signal = signals.next() => {
+            tracing::info!(signal, "stopping");
+            Ok(())
+        }
+        () = node.failed() => Err(Failure::new(exit::SOFTWARE, "a thread of the node died")),
+        Some(server) = servers.join_next() => {
+            Err(Failure::new(exit::SOFTWARE, format!("a listener ended: {server:?}")))
+        }
+    };
+    if let Some(path) = &args.ready_file {
+        ready::clear(path)?;
+    }
+    // The receivers are the servers; they may have ended.
+    let _ = stop.send(true);
+    let shut_down = shut_down(node, engine, servers);
+    if tokio::time::timeout(config.limits.shutdown_timeout, shut_down).await.is_err() {
+        tracing::warn!("the shutdown took too long: what was not finished by then is cut off");
+        // Threads that still run would hold the exit; nothing acknowledged depends on them.
+        std::process::exit(i32::from(ended.map_or_else(|failure| failure.code, |()| 0)));
+    }
+    ended
+}
+
+async fn open_engine(config: &Config) -> Result<Engine, Failure> {
+    let store = data_dir::store_config(config);
+    let opening = tokio::task::spawn_blocking(move || Engine::open(store)).await;
+    opening
+        .map_err(|error| Failure::new(exit::SOFTWARE, format!("opening the store: {error}")))?
+        .map_err(|error| data_dir::failure(&error))
+}
+
+/// Sessions are told, requests under way are answered, acks are written, then the store is closed.
+async fn shut_down(node: Node, engine: Engine, mut servers: JoinSet<std::io::Result<()>>) {
+    node.close_sessions();
+    while let Some(server) = servers.join_next().await {
+        if !matches!(server, Ok(Ok(()))) {
+            tracing::error!(?server, "a listener ended badly");
+        }
+    }
+    let closing = tokio::task::spawn_blocking(move || {
+        node.shut_down();
+        engine.close()
+    });
+    match closing.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(%error, "the store could not be closed cleanly"),
+        Err(error) => tracing::error!(%error, "the shutdown panicked"),
+    }
+}
+
+/// Prints the table and writes the ready file; everything accepts by now.
+fn announce(config: &Config, opened: &[open::Opened], args: &Args) -> Result<(), Failure> {
+    let table = start_table::render(config, opened);
+    // A closed standard output is no reason not to serve.
+    let _ = std::io::stdout().lock().write_all(table.as_bytes());
+    for listener in opened {
+        tracing::info!(listener = listener.name.name(), address = %listener.address, socket = ?listener.socket, "open");
+    }
+    let addresses: Vec<(&str, SocketAddr)> =
+        opened.iter().map(|opened| (opened.name.name(), opened.address)).collect();
+    args.ready_file.as_ref().map_or(Ok(()), |path| ready::write(path, &addresses))
+}

@@ -1,0 +1,106 @@
+//! The sweeper's share.
+
+use super::*;
+use clarion_core::port::store::{Find, FoundState, SweepBudget, Swept};
+
+const DAY: Millis = 24 * HOUR;
+
+fn sweep(store: &Arc<dyn Store>, now: Millis, channels: usize) -> Swept {
+    wait(store.sweep(now, SweepBudget { channels })).unwrap()
+}
+
+/// Sweeps until there is nothing more; returns the seqs that left.
+fn sweep_all(store: &Arc<dyn Store>, now: Millis, channels: usize) -> u64 {
+    let mut trimmed = 0;
+    for _ in 0..1_000 {
+        let swept = sweep(store, now, channels);
+        assert!(swept.channels <= channels as u64, "within the budget");
+        trimmed += swept.trimmed;
+        if !swept.more {
+            return trimmed;
+        }
+        assert!(swept.channels > 0, "a sweep with more to do does something");
+    }
+    panic!("the sweeps come to no end");
+}
+
+/// What is over age leaves in as many sweeps as the budget takes, and only that.
+pub fn age_is_swept_within_the_budget(factory: &dyn Factory) {
+    let mut subject = factory.fresh();
+    let store = subject.store();
+    let retention = Retention { age_ms: 10 * DAY, ..unbounded() };
+    let channels: Vec<Address> = (0..25).map(|n| user(&n.to_string())).collect();
+    let publish = |now, body: &str| {
+        let units = channels
+            .iter()
+            .map(|channel| Unit::Publish(Publish { retention, ..publish_to(channel, text(body)) }));
+        commit_at(&store, now, units.collect());
+    };
+    publish(NOW, "0");
+    publish(NOW + DAY, "1");
+    publish(NOW + DAY + 1, "2");
+    publish(NOW + 8 * DAY, "3");
+    let kept = Address::queue("kept").unwrap();
+    put(&store, publish_to(&kept, text("no age")));
+    assert_eq!(sweep_all(&store, NOW + 9 * DAY, 4), 0, "nothing is old enough");
+    // The sweeper may come up to an hour late, never early.
+    let now = NOW + 11 * DAY;
+    assert_eq!(sweep_all(&store, now + 1 + HOUR, 4), 75);
+    for channel in &channels {
+        assert_eq!((head(&store, channel).first, head(&store, channel).last), (4, 4));
+        assert_eq!(head(&store, channel).bytes, text("3").weight() as u64);
+    }
+    assert_eq!(sweep_all(&store, NOW + 17 * DAY, 7), 0);
+    drop(store);
+    also_reopened(&mut subject, |store| {
+        for channel in &channels {
+            assert_eq!(all(store, channel), [(4, Bytes::from("3"))]);
+        }
+    });
+    let store = subject.store();
+    assert_eq!(sweep_all(&store, NOW + 18 * DAY + 2 * HOUR, 1), 25);
+    assert_eq!(all(&store, &kept).len(), 1, "without an age nothing ages");
+    for channel in &channels {
+        assert_eq!(all(&store, channel), []);
+    }
+}
+
+/// An empty channel without readers is forgotten after a while; when it returns its history is a new one.
+pub fn empty_channels_give_back_their_names(factory: &dyn Factory) {
+    let mut subject = factory.fresh();
+    let (gone, read, full) = (user("gone"), user("read"), user("full"));
+    let reader = Reader::device(1);
+    let store = subject.store();
+    let first = put(&store, publish_to(&gone, text("")));
+    put(&store, publish_to(&read, text("")));
+    put(&store, publish_to(&full, text("")));
+    let trim = |channel: &Address| Unit::Trim { channel: channel.clone(), below: 9 };
+    commit(&store, vec![trim(&gone), trim(&read), ack(&reader, &read, 1)]);
+    let epochs = [&gone, &read, &full].map(|channel| head(&store, channel).epoch);
+    sweep_all(&store, NOW + 2 * HOUR, 2);
+    assert_eq!(head(&store, &gone).last, 1, "not yet: keys of idempotency live on");
+    let later = NOW + 30 * HOUR;
+    sweep_all(&store, later, 2);
+    drop(store);
+    also_reopened(&mut subject, |store| {
+        assert_eq!(head(store, &gone), Head::default());
+        assert_eq!(wait(store.find(NOW, Find::Id(first.id))).unwrap(), None);
+        assert_eq!((head(store, &read).epoch, head(store, &read).last), (epochs[1], 1));
+        assert_eq!(all(store, &full).len(), 1);
+    });
+    let store = subject.store();
+    let again =
+        stored(&commit_at(&store, later, vec![Unit::Publish(publish_to(&gone, text("new")))])[0]);
+    assert_eq!(again.seq, 1);
+    assert_ne!(again.epoch, epochs[0], "a new history");
+    assert_ne!(again.id, first.id);
+    commit_at(&store, later, vec![Unit::Forget { reader: reader.clone() }]);
+    sweep_all(&store, later + 30 * HOUR, 2);
+    drop(store);
+    also_reopened(&mut subject, |store| {
+        assert_eq!(head(store, &read), Head::default(), "nobody reads it any more");
+        assert_eq!(all(store, &gone), [(1, Bytes::from("new"))], "nothing old shows through");
+        let found = wait(store.find(later, Find::Id(again.id))).unwrap().unwrap();
+        assert_eq!(found.state, FoundState::Stored);
+    });
+}

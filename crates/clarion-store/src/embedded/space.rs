@@ -1,0 +1,105 @@
+//! Room on the disk and in the engine's own bound, and fjall's queues.
+//!
+//! Invariants: too little free disk or a full engine refuses publishes only, and heals by itself; a commit is never
+//! begun while fjall would hold it up, because fjall's own wait does not end when its threads have failed.
+
+use super::engine::{Engine, Fault};
+use super::writer::Writer;
+use clarion_core::Code;
+use clarion_core::port::store::StoreError;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// The disk is asked again after so many batches …
+const BATCHES_BETWEEN: u32 = 256;
+/// … or after so much time.
+const TIME_BETWEEN: Duration = Duration::from_secs(1);
+/// The engine's bytes are counted again after so many appended ones.
+const COUNT_AFTER_BYTES: u64 = 1 << 20;
+/// fjall stops commits at 4 sealed memtables and at 30 runs in level 0.
+const SEALED_MAX: usize = 2;
+const TABLES_MAX: usize = 24;
+const ROOM_POLL: Duration = Duration::from_millis(1);
+
+pub(super) struct Space {
+    /// Batches until the disk is asked again.
+    batches_left: u32,
+    asked_at: Instant,
+    disk_low: bool,
+    /// Bytes on disk when they were counted last, and appended since.
+    counted: u64,
+    since: u64,
+}
+
+impl Space {
+    pub(super) fn new(engine: &Engine) -> Self {
+        Self {
+            batches_left: 0,
+            asked_at: Instant::now(),
+            disk_low: false,
+            counted: engine.used_bytes(),
+            since: 0,
+        }
+    }
+
+    pub(super) fn appended(&mut self, bytes: u64) {
+        self.since += bytes;
+        self.batches_left = self.batches_left.saturating_sub(1);
+    }
+}
+
+/// Free bytes of the file system that holds `dir`; `None` when it does not say.
+pub(super) fn free_bytes(dir: &std::path::Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(dir).ok()?;
+    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+impl Writer {
+    /// Whether a publish may take room.
+    pub(super) fn check_space(&mut self) -> Result<(), Fault> {
+        let engine = &self.engine;
+        let space = &mut self.space;
+        let ask =
+            space.disk_low || space.batches_left == 0 || space.asked_at.elapsed() >= TIME_BETWEEN;
+        if ask && engine.config.min_free_bytes > 0 {
+            space.batches_left = BATCHES_BETWEEN;
+            space.asked_at = Instant::now();
+            let free = free_bytes(&engine.dir);
+            space.disk_low = free.is_some_and(|free| free < engine.config.min_free_bytes);
+        }
+        if space.disk_low {
+            return Err(Code::StoreFull.into());
+        }
+        let bound = engine.config.max_bytes;
+        if bound == 0 {
+            return Ok(());
+        }
+        if space.since >= COUNT_AFTER_BYTES || space.counted + space.since >= bound {
+            space.counted = engine.used_bytes();
+            space.since = 0;
+        }
+        let full = space.counted + space.since >= bound;
+        engine.full.store(full, Ordering::Relaxed);
+        if full { Err(Code::StoreFull.into()) } else { Ok(()) }
+    }
+
+    /// Waits until fjall's threads have caught up. Fails when one of them failed.
+    pub(super) fn wait_for_room(&self) -> Result<(), StoreError> {
+        loop {
+            let ks = &self.engine.ks;
+            let all =
+                [&ks.log, &ks.channels, &ks.names, &ks.cursors, &ks.records, &ks.due, &ks.meta];
+            let behind = all.iter().any(|space| {
+                space.sealed_memtable_count() > SEALED_MAX || space.l0_table_count() > TABLES_MAX
+            });
+            if !behind {
+                return Ok(());
+            }
+            if let Some(detail) = self.engine.probe() {
+                return Err(StoreError::Refused { code: Code::StoreUnavailable, detail });
+            }
+            // fjall gives no event to wait for.
+            std::thread::park_timeout(ROOM_POLL);
+        }
+    }
+}
