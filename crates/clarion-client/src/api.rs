@@ -4,7 +4,6 @@ use std::{sync::Arc, time::Duration};
 
 use hyper::{Method, header::HeaderValue};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::json;
 
 use crate::{
     BaseUrl, ClientError, EventStream, MessageStatus, Page, Presence, Problem, Publish, Published,
@@ -56,6 +55,21 @@ struct BatchAnswer {
 enum BatchItem {
     Refused { error: Problem },
     Done(Published),
+}
+
+#[derive(Serialize)]
+struct AckBody<'a> {
+    token: &'a str,
+}
+
+#[derive(Deserialize)]
+struct AckAnswer {
+    moved: bool,
+}
+
+#[derive(Deserialize)]
+struct KickAnswer {
+    kicked: u64,
 }
 
 impl Client {
@@ -133,11 +147,11 @@ impl Client {
         self.done(Method::DELETE, &format!("/api/v1/messages/{}", encode_component(id))).await
     }
 
-    /// Acks all that the token's device was given up to it.
-    pub async fn ack(&self, token: &str) -> Result<(), ClientError> {
-        let mut call = Call::new(Method::POST, "/api/v1/ack");
-        call.json = Some(json!({ "token": token }).to_string().into_bytes());
-        self.pool.call(call).await.map(drop)
+    /// Acks all that the token's device was given up to it; answers whether anything was not acked before.
+    pub async fn ack(&self, token: &str) -> Result<bool, ClientError> {
+        let answer: AckAnswer =
+            self.json(Method::POST, "/api/v1/ack", Some(&AckBody { token })).await?;
+        Ok(answer.moved)
     }
 
     /// Whether a user is there.
@@ -161,11 +175,13 @@ impl Client {
         self.done(Method::DELETE, &format!("/api/v1/sessions/{}", encode_component(id))).await
     }
 
-    /// Ends a user's sessions, or those of one device. Bans nobody.
-    pub async fn kick(&self, user: &str, device: Option<&str>) -> Result<(), ClientError> {
+    /// Ends a user's sessions, or those of one device; answers how many. Bans nobody.
+    pub async fn kick(&self, user: &str, device: Option<&str>) -> Result<u64, ClientError> {
         let query = query(&[("device", device.map(str::to_owned))]);
         let user = encode_component(user);
-        self.done(Method::DELETE, &format!("/api/v1/users/{user}/sessions{query}")).await
+        let path = format!("/api/v1/users/{user}/sessions{query}");
+        let answer: KickAnswer = self.json(Method::DELETE, &path, None::<&()>).await?;
+        Ok(answer.kicked)
     }
 
     /// Whether the process answers.

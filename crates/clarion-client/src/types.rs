@@ -122,9 +122,9 @@ pub struct GapEvent {
     /// First one missing.
     #[serde(default)]
     pub from: u64,
-    /// Last one missing.
+    /// Last one missing, when that is known.
     #[serde(default)]
-    pub to: u64,
+    pub to: Option<u64>,
     /// Why.
     pub reason: String,
 }
@@ -142,11 +142,19 @@ pub struct CloseEvent {
 /// Part of a channel's log.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Page {
-    /// The messages, by seq.
+    /// The channel.
+    pub address: String,
+    /// Its history; 0 while it does not exist.
+    pub epoch: u64,
+    /// First seq that is kept.
+    pub first: u64,
+    /// Last seq.
+    pub last: u64,
+    /// The messages, in the order asked for.
     pub messages: Vec<Delivery>,
-    /// Whether there are more in that direction.
+    /// What to go on with as `after` (or `before`); absent at the end.
     #[serde(default)]
-    pub more: bool,
+    pub next: Option<u64>,
 }
 
 /// What became of a message.
@@ -158,6 +166,8 @@ pub struct MessageStatus {
     pub channel: String,
     /// Its place.
     pub seq: u64,
+    /// The history.
+    pub epoch: u64,
     /// `stored`, `expired`, `erased`, `trimmed`.
     pub state: String,
     /// What each device of the user has done with it.

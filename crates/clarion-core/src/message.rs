@@ -99,3 +99,37 @@ impl Message {
         Position { epoch: self.epoch, seq: self.seq }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weight_counts_every_part_that_a_publisher_chooses_the_size_of() {
+        let bare = Content::default().weight();
+        let texts: [fn(Box<str>) -> Content; 4] = [
+            |t| Content { content_type: Some(t), ..Content::default() },
+            |t| Content { kind: Some(t), ..Content::default() },
+            |t| Content { reply_to: Some(t), ..Content::default() },
+            |t| Content { idempotency_key: Some(t), ..Content::default() },
+        ];
+        for content in texts {
+            assert_eq!(content("x".repeat(100).into()).weight(), bare + 100);
+        }
+        let bytes = Bytes::from(vec![0; 100]);
+        assert_eq!(Content { payload: bytes.clone(), ..Content::default() }.weight(), bare + 100);
+        let correlation = Some(bytes);
+        assert_eq!(Content { correlation, ..Content::default() }.weight(), bare + 100);
+        let sender = Some(Sender { user: "12345".into(), device: Some("678".into()) });
+        assert_eq!(Content { sender, ..Content::default() }.weight(), bare + 8);
+        let headers = vec![("a".into(), "bc".into()); 3];
+        assert!(Content { headers, ..Content::default() }.weight() >= bare + 9);
+    }
+
+    #[test]
+    fn a_life_ends_at_its_end() {
+        let content = Content { expires_at: Some(10), ..Content::default() };
+        assert!(!content.expired(9) && content.expired(10));
+        assert!(!Content::default().expired(u64::MAX));
+    }
+}

@@ -169,7 +169,8 @@ impl SharedCursor {
     }
 
     /// The seq to hand out now, if there is one: new ones ascending and those that came back, in turns, so that
-    /// neither starves the other. It changes nothing but turns; ask until [`Self::lease`] or [`Self::ack`] took it.
+    /// neither starves the other. It hands out nothing: it names the same seq until [`Self::lease`], [`Self::skip`] or
+    /// [`Self::trimmed`] took it.
     pub fn upcoming(&mut self, now: Millis) -> Option<Seq> {
         while let Some(&(due, seq)) = self.delayed.first().filter(|(due, _)| *due <= now) {
             self.delayed.remove(&(due, seq));

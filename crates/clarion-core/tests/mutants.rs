@@ -12,12 +12,12 @@ const MARK: &str = "mutant!(\"";
 
 /// The names of all seeded bugs in the production code.
 fn mutants(dir: &Path, names: &mut BTreeSet<String>) {
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in std::fs::read_dir(dir).expect("the sources are readable") {
+        let path = entry.expect("the sources are readable").path();
         if path.is_dir() {
             mutants(&path, names);
         } else if path.file_name().is_some_and(|name| name != "mutant.rs") {
-            let text = std::fs::read_to_string(&path).unwrap();
+            let text = std::fs::read_to_string(&path).expect("the sources are text");
             let found = text.split(MARK).skip(1).filter_map(|rest| rest.split('"').next());
             names.extend(found.map(str::to_string));
         }
@@ -34,7 +34,7 @@ fn build(target: &Path, mutant: &str) -> PathBuf {
         .env("CARGO_PROFILE_DEV_DEBUG", "0")
         .env("CLARION_MUTANT", mutant)
         .output()
-        .unwrap();
+        .expect("cargo starts");
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "the build with {mutant:?} failed:\n{text}\n{errors}");
@@ -52,7 +52,7 @@ fn verdict(executable: &Path) -> Result<String, String> {
         .env_remove("SIM_SEED")
         .env("SIM_SEEDS", "200")
         .output()
-        .unwrap();
+        .map_err(|error| error.to_string())?;
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text).into_owned();
     let line =

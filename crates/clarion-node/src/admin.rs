@@ -156,6 +156,10 @@ impl Node {
         Self::check_admin(principal, Some(user))?;
         clarion_core::address::check_user_id(user)
             .map_err(|e| Refusal::new(Code::BadUser, e.to_string()))?;
+        if let Some(device) = &device {
+            clarion_core::address::check_user_id(device)
+                .map_err(|e| Refusal::new(Code::BadUser, format!("device: {e}")))?;
+        }
         let (shard, name) = (self.shard_of_tag(user_tag(user)), user.to_owned());
         self.on_shard(shard, move |s| s.kick_user(&name, device.as_deref())).await
     }

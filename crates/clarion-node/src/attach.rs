@@ -4,26 +4,15 @@
 //! [`Node::attach`] moves the connection to its shard. Must not know: how a stream is written (that is the `Outlet`).
 
 use crate::ack::AckPosition;
+use crate::devices::Reads;
 use crate::node::Node;
 use crate::shard::Mail;
 use bytes::Bytes;
 use clarion_core::port::outlet::Outlet;
+use clarion_core::start::From;
 use clarion_core::{Address, AddressKind, Code, Epoch, Principal, Refusal, Seq, Verb};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
-
-/// Where a reader asked to start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum From {
-    /// The earliest message kept.
-    Earliest,
-    /// After the last.
-    Latest,
-    /// What its cursor has not acked.
-    Unacked,
-    /// This seq.
-    Seq(Seq),
-}
 
 /// What carries a stream's bytes.
 pub enum Link {
@@ -156,13 +145,12 @@ impl Node {
         match (&spec.user, &spec.device, &spec.address) {
             (Some(user), device, None) => {
                 let device = device.as_deref().unwrap_or(DEFAULT_DEVICE).to_owned();
-                let feed = vec![Address::user(user)?, Address::all()];
+                let feed = Reads::Feed(vec![Address::user(user)?, Address::all()]);
                 self.prepare_reader(user.clone(), device, feed, spec).await
             }
             (Some(user), Some(device), Some(address)) => {
-                let (user, device, channels) =
-                    (user.clone(), device.clone(), vec![address.clone()]);
-                self.prepare_reader(user, device, channels, spec).await
+                let reads = Reads::Channel(address.clone());
+                self.prepare_reader(user.clone(), device.clone(), reads, spec).await
             }
             (_, None, Some(address)) => self.prepare_plain(address.clone(), &spec),
             (None, Some(_), Some(_)) => {
@@ -176,34 +164,33 @@ impl Node {
         &self,
         user: String,
         device: String,
-        channels: Vec<Address>,
+        reads: Reads,
         spec: StreamSpec,
     ) -> Result<AttachPlan, Refusal> {
-        let durable = spec.address.is_some();
-        let number = self.ensure_device(&user, &device, spec.from, &channels, durable).await?;
+        let number = self.ensure_device(&user, &device, spec.from, &reads).await?;
         let resume = spec.resume.unwrap_or_default();
         if resume.number != 0 && resume.number != number {
             return Err(Refusal::new(Code::ForeignToken, "the token belongs to another device"));
         }
-        let channels = channels
-            .into_iter()
+        let is_feed = matches!(reads, Reads::Feed(_));
+        let channels = reads
+            .channels()
+            .iter()
             .map(|channel| {
-                let tag = channel_tag(&channel);
+                let tag = channel_tag(channel);
                 let resumed = resume.positions.iter().find(|position| position.tag == tag);
                 let start = match (spec.from, resumed) {
                     (None | Some(From::Unacked), _) => Start::Cursor,
                     (Some(_), Some(position)) => Start::After(position.epoch, position.seq),
                     // A seq counts in the reader's own channel; the rest of a feed goes on where it was.
-                    (Some(From::Seq(_)), None)
-                        if channel.kind() == AddressKind::All && !durable =>
-                    {
+                    (Some(From::Seq(_)), None) if channel.kind() == AddressKind::All && is_feed => {
                         Start::Cursor
                     }
                     (Some(From::Earliest), None) => Start::Earliest,
                     (Some(From::Latest), None) => Start::Latest,
                     (Some(From::Seq(seq)), None) => Start::Seq(seq),
                 };
-                (channel, start)
+                (channel.clone(), start)
             })
             .collect();
         Ok(AttachPlan {

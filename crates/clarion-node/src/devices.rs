@@ -4,12 +4,13 @@
 //! device's record and the starts of its cursors are one commit, answered before its stream; a number is never used
 //! twice, so what a forgotten device left behind is nobody's. Must not know: sessions.
 
-use crate::attach::{From, user_tag};
+use crate::attach::user_tag;
 use crate::clock;
 use crate::node::{Node, random, store_refusal};
 use crate::shard::{Mail, Shard};
 use bytes::Bytes;
-use clarion_core::port::store::{Change, Done, Expect, Head, Move, Reader, Store, Unit};
+use clarion_core::port::store::{Change, Expect, Head, Move, Reader, Store, Unit};
+use clarion_core::start::{From, floor_of_new};
 use clarion_core::{Address, AddressKind, Code, Cursor, Millis, Refusal};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -26,26 +27,47 @@ pub(crate) struct DeviceRecord {
     created_at: Millis,
     /// When somebody attached it, to the day.
     pub(crate) seen_at: Millis,
+    /// It has cursors on the user's feed.
+    feed: bool,
 }
 
 impl DeviceRecord {
     fn encode(&self) -> Bytes {
         let numbers = [self.number, self.created_at, self.seen_at];
-        let mut bytes = vec![RECORD_VERSION];
+        let mut bytes = vec![RECORD_VERSION, u8::from(self.feed)];
         bytes.extend(numbers.iter().flat_map(|n| n.to_be_bytes()));
         bytes.into()
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
-        let (version, rest) = bytes.split_first()?;
+        let (&[version, flags], rest) = bytes.split_first_chunk()?;
         let (numbers, _) = rest.as_chunks::<8>();
-        match (*version, numbers) {
+        match (version, numbers) {
             (RECORD_VERSION, [number, created_at, seen_at]) => Some(Self {
                 number: u64::from_be_bytes(*number),
                 created_at: u64::from_be_bytes(*created_at),
                 seen_at: u64::from_be_bytes(*seen_at),
+                feed: flags & 1 == 1,
             }),
             _ => None,
+        }
+    }
+}
+
+/// What a durable reader reads: the user's feed, or one channel.
+#[derive(Debug, Clone)]
+pub(crate) enum Reads {
+    /// `user:U` and `all`.
+    Feed(Vec<Address>),
+    /// One channel, named.
+    Channel(Address),
+}
+
+impl Reads {
+    pub(crate) fn channels(&self) -> &[Address] {
+        match self {
+            Self::Feed(channels) => channels,
+            Self::Channel(channel) => std::slice::from_ref(channel),
         }
     }
 }
@@ -108,40 +130,84 @@ impl Node {
         Ok(found.into_iter().find(|record| record.key == *key).map(|record| record.value))
     }
 
-    /// The number of this device; its record and the starts of its cursors on `channels` are committed.
+    async fn device_record(
+        &self,
+        user: &str,
+        device: &str,
+    ) -> Result<Option<DeviceRecord>, Refusal> {
+        let Some(value) = self.record(&device_key(user, device)).await? else { return Ok(None) };
+        let damaged = || Refusal::new(Code::Internal, "the device's record is damaged");
+        DeviceRecord::decode(&value).map(Some).ok_or_else(damaged)
+    }
+
+    /// The number of this device; its record and the starts of its cursors on what it reads are committed.
     pub(crate) async fn ensure_device(
         &self,
         user: &str,
         device: &str,
         from: Option<From>,
-        channels: &[Address],
-        durable: bool,
+        reads: &Reads,
     ) -> Result<u64, Refusal> {
-        // Two first attaches at once: one commits, the other finds the record the second time.
-        for _ in 0..3 {
-            let known = self.record(&device_key(user, device)).await?;
-            let number = match known.as_deref().map(DeviceRecord::decode) {
-                Some(None) => {
-                    return Err(Refusal::new(Code::Internal, "the device's record is damaged"));
-                }
-                Some(Some(record)) => {
-                    self.seen(user, device, record).await?;
-                    record.number
-                }
-                None => match self.create_device(user, device, from, channels, durable).await? {
-                    Some(number) => return Ok(number),
-                    None => continue,
-                },
-            };
-            if durable && self.record(&durable_key(&channels[0], number)).await?.is_none() {
-                let mut units = self.starts(number, from, channels).await?;
-                units.push(put(durable_key(&channels[0], number), Expect::Any, Bytes::new()));
-                self.commit(units).await?;
-                self.topic_is_durable(&channels[0], number);
+        let known = self.device_record(user, device).await?;
+        if let Some(record) = known
+            && self.has_started(&record, reads).await?
+        {
+            // Only its age depends on this: a stream is served while the store takes no writes.
+            if let Err(error) = self.seen(user, device, record).await {
+                tracing::debug!(%error, "a device's last use was not noted");
             }
-            return Ok(number);
+            return Ok(record.number);
         }
-        Err(Refusal::new(Code::Conflict, "the device is being changed by others"))
+        // One start at a time: of two that were computed at once the higher floor would win for both, and ack what
+        // the other has not delivered.
+        let _start = self.start_lock(user).lock().await;
+        match self.device_record(user, device).await? {
+            Some(record) if self.has_started(&record, reads).await? => Ok(record.number),
+            Some(record) => self.start_device(user, device, record, Expect::Any, from, reads).await,
+            None => {
+                self.make_place(user).await?;
+                let (number, now) = (u64::from_be_bytes(random()?).max(1), clock::now());
+                let record = DeviceRecord { number, created_at: now, seen_at: now, feed: false };
+                self.start_device(user, device, record, Expect::Absent, from, reads).await
+            }
+        }
+    }
+
+    async fn has_started(&self, record: &DeviceRecord, reads: &Reads) -> Result<bool, Refusal> {
+        match reads {
+            Reads::Feed(_) => Ok(record.feed),
+            Reads::Channel(channel) => {
+                Ok(self.record(&durable_key(channel, record.number)).await?.is_some())
+            }
+        }
+    }
+
+    /// Commits a device's record and the starts of its cursors, in one batch.
+    async fn start_device(
+        &self,
+        user: &str,
+        device: &str,
+        record: DeviceRecord,
+        expect: Expect,
+        from: Option<From>,
+        reads: &Reads,
+    ) -> Result<u64, Refusal> {
+        let number = record.number;
+        let feed = record.feed || matches!(reads, Reads::Feed(_));
+        let owner = [user.as_bytes(), b"\0", device.as_bytes()].concat();
+        let mut units = vec![
+            put(device_key(user, device), expect, DeviceRecord { feed, ..record }.encode()),
+            put(number_key(number), Expect::Any, owner.into()),
+            self.starts(number, from, reads).await?,
+        ];
+        if let Reads::Channel(channel) = reads {
+            units.push(put(durable_key(channel, number), Expect::Any, Bytes::new()));
+        }
+        self.commit(units).await?;
+        if let Reads::Channel(channel) = reads {
+            self.topic_is_durable(channel, number);
+        }
+        Ok(number)
     }
 
     async fn seen(&self, user: &str, device: &str, record: DeviceRecord) -> Result<(), Refusal> {
@@ -153,89 +219,38 @@ impl Node {
         self.commit(vec![put(device_key(user, device), Expect::Any, value)]).await.map(|_| ())
     }
 
-    /// `None`: somebody else created it meanwhile.
-    async fn create_device(
-        &self,
-        user: &str,
-        device: &str,
-        from: Option<From>,
-        channels: &[Address],
-        durable: bool,
-    ) -> Result<Option<u64>, Refusal> {
-        self.make_place(user).await?;
-        let number = u64::from_be_bytes(random()?).max(1);
-        let now = clock::now();
-        let record = DeviceRecord { number, created_at: now, seen_at: now };
-        let owner = [user.as_bytes(), b"\0", device.as_bytes()].concat();
-        let mut units = vec![
-            put(device_key(user, device), Expect::Absent, record.encode()),
-            put(number_key(number), Expect::Any, owner.into()),
-        ];
-        if durable {
-            units.push(put(durable_key(&channels[0], number), Expect::Any, Bytes::new()));
-        }
-        units.extend(self.starts(number, from, channels).await?);
-        let (_, results) = self.submit(units).await?.map_err(store_refusal)?;
-        if let Some(Done::Refused(code)) = results.first() {
-            let mut units =
-                vec![Unit::Forget { reader: Reader::device(number) }, delete(number_key(number))];
-            if durable {
-                units.push(delete(durable_key(&channels[0], number)));
-            }
-            self.commit(units).await?;
-            return if *code == Code::Conflict { Ok(None) } else { Err((*code).into()) };
-        }
-        if let Some(code) = results.iter().find_map(|done| match done {
-            Done::Refused(code) => Some(*code),
-            _ => None,
-        }) {
-            return Err(code.into());
-        }
-        if durable {
-            self.topic_is_durable(&channels[0], number);
-        }
-        Ok(Some(number))
-    }
-
     /// Where new cursors start (design §1.3), as one unit.
     async fn starts(
         &self,
         number: u64,
         from: Option<From>,
-        channels: &[Address],
-    ) -> Result<Vec<Unit>, Refusal> {
+        reads: &Reads,
+    ) -> Result<Unit, Refusal> {
+        let channels = reads.channels();
         let heads = self.store().heads(channels.to_vec()).await.map_err(store_refusal)?;
         let mut moves = Vec::with_capacity(channels.len());
         for (channel, head) in channels.iter().zip(&heads) {
-            let floor = match from {
-                Some(From::Earliest) => head.first - 1,
-                Some(From::Latest) => head.last,
-                Some(From::Seq(seq))
-                    if channel.kind() != AddressKind::All || channels.len() == 1 =>
-                {
-                    seq.saturating_sub(1).min(head.last)
-                }
-                _ => self.default_floor(channel, head).await?,
+            let highest = match channel.kind() {
+                AddressKind::User => self.highest_floor(channel, head).await?,
+                _ => None,
             };
+            // A seq counts in the reader's own channel; the rest of a feed starts by its own rule.
+            let own = matches!(reads, Reads::Channel(_)) || channel.kind() != AddressKind::All;
+            let from = match from {
+                Some(From::Seq(_)) if !own => From::default(),
+                from => from.unwrap_or_default(),
+            };
+            let floor = floor_of_new(channel.kind(), from, head, highest);
             let cursor = Cursor::at(floor);
             moves.push(Move { channel: channel.clone(), epoch: head.epoch, cursor });
         }
-        Ok(vec![Unit::Ack { reader: Reader::device(number), moves }])
+        Ok(Unit::Ack { reader: Reader::device(number), moves })
     }
 
-    async fn default_floor(&self, channel: &Address, head: &Head) -> Result<u64, Refusal> {
-        match channel.kind() {
-            AddressKind::User => {
-                let readers = self.store().readers(channel.clone()).await.map_err(store_refusal)?;
-                let floors =
-                    readers.iter().filter(|r| r.epoch == head.epoch).map(|r| r.cursor.floor());
-                Ok(floors.max().unwrap_or(head.first - 1))
-            }
-            AddressKind::Queue | AddressKind::Dead => Ok(head.first - 1),
-            AddressKind::All | AddressKind::Topic | AddressKind::Group | AddressKind::Filter => {
-                Ok(head.last)
-            }
-        }
+    /// The highest floor among the cursors on a user's channel, in its present history: they are all his.
+    async fn highest_floor(&self, channel: &Address, head: &Head) -> Result<Option<u64>, Refusal> {
+        let readers = self.store().readers(channel.clone()).await.map_err(store_refusal)?;
+        Ok(readers.iter().filter(|r| r.epoch == head.epoch).map(|r| r.cursor.floor()).max())
     }
 
     fn topic_is_durable(&self, channel: &Address, number: u64) {
@@ -347,9 +362,9 @@ mod tests {
 
     #[test]
     fn records_and_keys_round_trip() {
-        let record = DeviceRecord { number: 7, created_at: 1, seen_at: u64::MAX };
+        let record = DeviceRecord { number: 7, created_at: 1, seen_at: u64::MAX, feed: true };
         assert_eq!(DeviceRecord::decode(&record.encode()), Some(record));
-        for damaged in [&b""[..], b"\x01", b"\x02aaaaaaaabbbbbbbbcccccccc"] {
+        for damaged in [&b""[..], b"\x01", b"\x02\0aaaaaaaabbbbbbbbcccccccc"] {
             assert_eq!(DeviceRecord::decode(damaged), None);
         }
         let topic = Address::topic("a/\u{fc}").unwrap();

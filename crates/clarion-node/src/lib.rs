@@ -24,9 +24,7 @@ mod sweeper;
 
 pub use ack::AckPosition;
 pub use admin::{Presence, SessionInfo, SessionPage};
-pub use attach::{
-    AttachPlan, From, Guard, Link, ReaderRef, Resume, StreamSpec, channel_tag, user_tag,
-};
+pub use attach::{AttachPlan, Guard, Link, ReaderRef, Resume, StreamSpec, channel_tag, user_tag};
 pub use config::NodeConfig;
 pub use history::{DeviceAck, HistoryPage, MessageStatus};
 pub use node::Node;

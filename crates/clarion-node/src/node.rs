@@ -37,6 +37,7 @@ pub(crate) struct Inner {
     pub(crate) verb_counters: VerbCounters,
     /// Durable readers of each topic that has some.
     pub(crate) durable_topics: RwLock<HashMap<Address, HashSet<u64>>>,
+    start_locks: [tokio::sync::Mutex<()>; START_LOCKS],
     pub(crate) number: u32,
     pub(crate) live_counter: AtomicU64,
     next_shard: AtomicUsize,
@@ -53,6 +54,9 @@ struct Threads {
     committer: Option<JoinHandle<()>>,
     sweeper: Option<tokio::task::JoinHandle<()>>,
 }
+
+/// First attaches that may be under way at once, at most (users share a lock by hash).
+const START_LOCKS: usize = 256;
 
 /// Record key of the secret that resume tokens are proved with.
 const SECRET_KEY: &[u8] = b"secret/token";
@@ -87,6 +91,7 @@ impl Node {
                 commit_counters: Arc::default(),
                 verb_counters: VerbCounters::default(),
                 durable_topics: RwLock::new(durable_topics),
+                start_locks: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
                 number: u32::from_be_bytes(random()?),
                 live_counter: AtomicU64::new(0),
                 next_shard: AtomicUsize::new(0),
@@ -198,6 +203,11 @@ impl Node {
 
     pub(crate) fn shard_of_tag(&self, tag: u32) -> usize {
         tag as usize % self.inner.mailboxes.len()
+    }
+
+    /// Serializes the starts of a user's cursors.
+    pub(crate) fn start_lock(&self, user: &str) -> &tokio::sync::Mutex<()> {
+        &self.inner.start_locks[crate::attach::user_tag(user) as usize % START_LOCKS]
     }
 
     pub(crate) fn any_shard(&self) -> usize {

@@ -174,7 +174,7 @@ async fn ack_all(
         loop {
             let Some(token) = tokens.borrow_and_update().clone() else { break };
             match client.ack(&token).await {
-                Ok(()) => break,
+                Ok(_) => break,
                 Err(error) if error.is_passing() => {
                     // A reconnect of the stream acks the same token; this goes on meanwhile.
                     let _ = timeout(ACK_AGAIN, newer(&mut tokens)).await;

@@ -2,8 +2,10 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
+    net::{IpAddr, Shutdown, SocketAddr, TcpStream},
 };
+
+use rustix::net::{self, AddressFamily, SocketType};
 
 use crate::DEADLINE;
 
@@ -59,10 +61,24 @@ impl Connection {
     /// Connects.
     pub fn open(at: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(&at, DEADLINE)?;
+        Self::from_stream(stream)
+    }
+
+    /// Takes a socket that is connected already.
+    pub fn from_stream(stream: TcpStream) -> io::Result<Self> {
         stream.set_read_timeout(Some(DEADLINE))?;
         stream.set_write_timeout(Some(DEADLINE))?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, input: Vec::new() })
+    }
+
+    /// Connects from an address of this machine.
+    pub fn open_from(source: IpAddr, at: SocketAddr) -> io::Result<Self> {
+        let family = if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let socket = net::socket(family, SocketType::STREAM, None)?;
+        net::bind(&socket, &SocketAddr::new(source, 0))?;
+        net::connect(&socket, &at)?;
+        Self::from_stream(socket.into())
     }
 
     /// Sends bytes.

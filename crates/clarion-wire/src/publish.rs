@@ -58,7 +58,9 @@ fn present<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Option<&'de Raw
 /// Pairs in order.
 #[derive(Debug, Deserialize)]
 #[serde(transparent)]
-struct Headers(Vec<(Box<str>, Box<str>)>);
+struct Headers(Pairs);
+
+type Pairs = Vec<(Box<str>, Box<str>)>;
 
 /// How long a message lives, as the request says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,10 +122,7 @@ fn check_text(name: &str, value: Option<Cow<'_, str>>) -> Result<Option<Box<str>
     Ok(Some(value.into()))
 }
 
-fn check_headers(
-    headers: Option<Headers>,
-    limits: &PublishLimits,
-) -> Result<Vec<(Box<str>, Box<str>)>, Refusal> {
+fn check_headers(headers: Option<Headers>, limits: &PublishLimits) -> Result<Pairs, Refusal> {
     let Some(Headers(headers)) = headers else { return Ok(Vec::new()) };
     if headers.len() > limits.headers_count {
         return Err(bad(format!(

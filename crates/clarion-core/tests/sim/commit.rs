@@ -155,7 +155,7 @@ impl World {
             Then::Start(sid, dev) => self.start_done(sid, dev, false),
             Then::Window(dev, _) => self.window_stored(dev, None),
             Then::SharedFlush(i) => self.shared_flushed(i, false),
-            Then::Dead { shared, seq, .. } => self.bury(shared, seq),
+            Then::Dead { shared, epoch, seq } => self.bury(shared, epoch, seq),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! `SIM_SEEDS=n` runs the seeds 1 to n (200 by default), `SIM_SEED=n` only that one. The same seed is the same run; a
 //! run that breaks an invariant is repeated with its events written down, and the last of them are printed.
 
+mod attach;
 mod client;
 mod commit;
 mod node;

@@ -3,15 +3,14 @@
 
 use crate::client::{Range, Style};
 use crate::commit::{Committer, HintOf, Job, Then};
-use crate::note;
 use crate::queue::SharedNode;
 use crate::rng::Rng;
 use crate::store::{Page, Reader, Unit};
-use crate::world::{ALL, Chan, Config, DEVICES, Dev, Event, GROUP, QUEUE, World};
+use crate::world::{Chan, Config, DEVICES, Dev, Event, QUEUE, World};
+use crate::{invariant, note};
 use clarion_core::catch_up::{CatchUp, PageKey};
 use clarion_core::cursor_set::CursorSet;
 use clarion_core::port::store::{Head, Move};
-use clarion_core::start::{From, floor_of_new};
 use clarion_core::subscription::{Gap, GapReason, Hint, Offer, Subscription};
 use clarion_core::window::{Place, Window};
 use clarion_core::{Cursor, Epoch, Millis, Position, Seq};
@@ -32,35 +31,55 @@ pub(crate) enum Frame {
 pub(crate) struct Sub {
     pub(crate) chan: Chan,
     pub(crate) sub: Subscription,
+    /// The last position that it was told of: by the head that it began with or by a hint.
+    pub(crate) known: (Epoch, Seq),
+}
+
+impl Sub {
+    pub(crate) fn learns(&mut self, epoch: Epoch, seq: Seq) {
+        let known = if self.known.0 == epoch { self.known.1 } else { 0 };
+        self.known = (epoch, known.max(seq));
+    }
+
+    pub(crate) fn check_live(&self) {
+        let (epoch, seq) = self.known;
+        let behind = self.sub.is_live() && self.sub.epoch() == epoch && self.sub.next() <= seq;
+        invariant!(
+            !behind,
+            "live means that nothing hinted is undelivered",
+            "{:?}, {seq}",
+            self.sub
+        );
+    }
 }
 
 pub(crate) struct Session {
     pub(crate) dev: Dev,
     pub(crate) subs: Vec<Sub>,
     pub(crate) outbox: VecDeque<Frame>,
-    token: Vec<Range>,
-    ready: bool,
-    unacked: Vec<(Chan, Epoch, Seq)>,
+    pub(crate) token: Vec<Range>,
+    pub(crate) ready: bool,
+    pub(crate) unacked: Vec<(Chan, Epoch, Seq)>,
 }
 
 #[derive(Default)]
 pub(crate) struct Device {
     pub(crate) set: CursorSet,
     pub(crate) window: Option<Window>,
-    window_busy: bool,
-    sessions: usize,
-    starting: bool,
+    pub(crate) window_busy: bool,
+    pub(crate) sessions: usize,
+    pub(crate) starting: bool,
     /// When its cursors last began or went over to another history: what was read before is stale.
-    turned_at: Millis,
+    pub(crate) turned_at: Millis,
 }
 
 /// What an attach reads.
 pub(crate) struct Snapshot {
-    at: Millis,
-    heads: Vec<(Chan, Head)>,
-    cursors: Vec<(Chan, Epoch, Cursor)>,
-    highest: BTreeMap<Chan, Seq>,
-    window: Option<Vec<u8>>,
+    pub(crate) at: Millis,
+    pub(crate) heads: Vec<(Chan, Head)>,
+    pub(crate) cursors: Vec<(Chan, Epoch, Cursor)>,
+    pub(crate) highest: BTreeMap<Chan, Seq>,
+    pub(crate) window: Option<Vec<u8>>,
 }
 
 pub(crate) struct Node {
@@ -92,188 +111,16 @@ pub(crate) fn user_of(dev: Dev) -> Chan {
 }
 
 impl World {
-    pub(crate) fn attach(&mut self, dev: Dev, token: Vec<Range>) -> Sid {
-        self.stats.attaches += 1;
-        let sid = self.oracle.next_session();
-        note!(self.now, "device {dev} attaches as session {sid} with {token:?}");
-        let entering = |chan| Sub { chan, sub: Subscription::entering() };
-        let subs = [user_of(dev), ALL, GROUP].map(entering).into();
-        let session =
-            Session { dev, subs, outbox: VecDeque::new(), token, ready: false, unacked: vec![] };
-        self.node.sessions.insert(sid, session);
-        self.node.devices.entry(dev).or_default().sessions += 1;
-        let delay = self.store_delay();
-        self.node_after(delay, Event::HeadExec(sid));
-        sid
-    }
-
-    pub(crate) fn detach(&mut self, sid: Sid) {
-        if let Some(session) = self.node.sessions.remove(&sid)
-            && let Some(device) = self.node.devices.get_mut(&session.dev)
-        {
-            device.sessions -= 1;
-        }
-    }
-
-    fn close(&mut self, sid: Sid) {
-        if let Some(dev) = self.node.sessions.get(&sid).map(|s| s.dev) {
-            note!(self.now, "session {sid} is closed");
-            self.detach(sid);
-            self.clients[dev].lost(sid);
-        }
-    }
-
-    pub(crate) fn head_exec(&mut self, sid: Sid) {
-        let Some(session) = self.node.sessions.get(&sid) else { return };
-        let (dev, chans) = (session.dev, session.subs.iter().map(|s| s.chan).collect::<Vec<_>>());
-        let delay = self.store_delay();
-        if self.fault(self.config.read_fails) {
-            return self.node_after(delay, Event::HeadDone(sid, None));
-        }
-        let mut snapshot = Snapshot {
-            at: self.now,
-            heads: chans.iter().map(|chan| (*chan, self.store.log(*chan).head())).collect(),
-            cursors: Vec::new(),
-            highest: BTreeMap::new(),
-            window: self.store.state.windows.get(&dev).cloned(),
-        };
-        for chan in chans {
-            for other in (0..DEVICES).filter(|other| user_of(*other) == user_of(dev)) {
-                let Some((epoch, cursor)) = self.store.cursor(Reader::Device(other), chan) else {
-                    continue;
-                };
-                if epoch == self.store.log(chan).epoch {
-                    let highest = snapshot.highest.entry(chan).or_default();
-                    *highest = (*highest).max(cursor.floor());
-                }
-                if other == dev {
-                    snapshot.cursors.push((chan, epoch, cursor));
-                }
-            }
-        }
-        self.node_after(delay, Event::HeadDone(sid, Some(Box::new(snapshot))));
-    }
-
-    pub(crate) fn head_done(&mut self, sid: Sid, snapshot: Option<Snapshot>) {
-        let Some(session) = self.node.sessions.get(&sid) else { return };
-        let dev = session.dev;
-        let Some(snapshot) = snapshot else { return self.close(sid) };
-        let device = self.node.devices.get_mut(&dev).expect("it has a session");
-        let addresses = &self.addresses;
-        for (chan, epoch, cursor) in &snapshot.cursors {
-            device.set.load(&addresses[*chan], *epoch, cursor);
-        }
-        let known = |chan: Chan| device.set.channels().any(|c| *c == addresses[chan]);
-        let foreign =
-            |(chan, head): &(Chan, Head)| device.set.get(&addresses[*chan], head.epoch).is_none();
-        let stale = device.turned_at >= snapshot.at && snapshot.heads.iter().any(foreign);
-        if device.starting || stale {
-            return self.node_after(3, Event::HeadExec(sid));
-        }
-        let new: Vec<_> =
-            snapshot.heads.iter().filter(|(chan, _)| !known(*chan)).copied().collect();
-        if new.is_empty() {
-            self.begin_session(sid, dev, &snapshot);
-        } else {
-            device.starting = true;
-            self.start_cursors(sid, dev, &new, &snapshot);
-        }
-    }
-
-    /// The first attach: cursors are committed before anything is answered.
-    fn start_cursors(&mut self, sid: Sid, dev: Dev, new: &[(Chan, Head)], snapshot: &Snapshot) {
-        let mut moves = Vec::new();
-        for (chan, head) in new {
-            let highest = snapshot.highest.get(chan).copied();
-            let floor = floor_of_new(self.addresses[*chan].kind(), From::Unacked, head, highest);
-            note!(self.now, "device {dev} starts on {chan} at {floor} of {head:?}");
-            self.oracle.check_start(&self.store, dev, *chan, head, floor, highest);
-            let channel = self.addresses[*chan].clone();
-            moves.push(Move { channel, epoch: head.epoch, cursor: Cursor::at(floor) });
-        }
-        let unit = Unit::Ack { reader: Reader::Device(dev), moves };
-        self.submit(vec![Job { unit, then: Then::Start(sid, dev) }]);
-    }
-
-    pub(crate) fn start_done(&mut self, sid: Sid, dev: Dev, committed: bool) {
-        let device = self.node.devices.get_mut(&dev).expect("it is not dropped while it starts");
-        device.starting = false;
-        device.turned_at = self.now;
-        if committed { self.head_exec(sid) } else { self.close(sid) }
-    }
-
-    fn begin_session(&mut self, sid: Sid, dev: Dev, snapshot: &Snapshot) {
-        self.oracle.session_begins(sid, dev, &self.store);
-        self.load_window(dev, snapshot);
-        let token = std::mem::take(&mut self.session(sid).token);
-        for range in token {
-            self.ack(dev, range);
-        }
-        for (i, (chan, head)) in snapshot.heads.iter().enumerate() {
-            let device = self.node.devices.get_mut(&dev).expect("it has a session");
-            let address = &self.addresses[*chan];
-            if device.set.get(address, head.epoch).is_none() {
-                self.turn(dev, *chan, head.epoch, head.first);
-                let gap = Gap { from: head.first, to: 0, reason: GapReason::Epoch };
-                self.push_gap(sid, *chan, head, gap);
-            }
-            let set = &self.node.devices[&dev].set;
-            let cursor = set.get(&self.addresses[*chan], head.epoch).expect("just made sure of");
-            let next = cursor.next_unacked(1);
-            let sub = &mut self.session(sid).subs[i].sub;
-            sub.begin(head.epoch, next, head.last);
-            note!(self.now, "session {sid} begins {chan} at {next} of {head:?}");
-            self.oracle.sub_begins(&self.store, self.now, sid, *chan, head.epoch, next);
-        }
-        self.give_window_again(sid, dev);
-        self.session(sid).ready = true;
-        self.pump(sid);
-    }
-
-    fn load_window(&mut self, dev: Dev, snapshot: &Snapshot) {
-        let Style::Numbered(numbering) = self.clients[dev].style else { return };
-        let device = self.node.devices.get_mut(&dev).expect("it has a session");
-        if device.window.is_none() {
-            let stored = snapshot.window.as_ref();
-            let mut window = stored.map_or_else(
-                || Window::new(numbering),
-                |bytes| Window::decode(numbering, bytes).expect("what was encoded"),
-            );
-            let set = &device.set;
-            window.retain(|entry| {
-                let Place { channel, at } = &entry.place;
-                set.get(channel, at.epoch).is_some_and(|cursor| !cursor.is_acked(at.seq))
-            });
-            device.window = Some(window);
-        }
-    }
-
-    /// A session that comes back is given again what is unacked, under the same numbers.
-    fn give_window_again(&mut self, sid: Sid, dev: Dev) {
-        let Some(window) = &self.node.devices[&dev].window else { return };
-        let entries: Vec<_> = window.entries().cloned().collect();
-        for entry in entries {
-            let chan = self.chan_of(&entry.place.channel);
-            let Position { epoch, seq } = entry.place.at;
-            let id = self.store.log(chan).rec(seq).expect("it was published").id;
-            let frame =
-                Frame::Message { chan, epoch, seq, id, start: seq, number: Some(entry.number) };
-            self.stats.given_again += 1;
-            self.oracle.given_again(sid, chan, epoch, seq);
-            self.session(sid).outbox.push_back(frame);
-        }
-    }
-
     pub(crate) fn chan_of(&self, channel: &clarion_core::Address) -> Chan {
         self.addresses.iter().position(|a| a == channel).expect("an address of this world")
     }
 
-    fn session(&mut self, sid: Sid) -> &mut Session {
+    pub(crate) fn session(&mut self, sid: Sid) -> &mut Session {
         self.node.sessions.get_mut(&sid).expect("the caller has just seen it")
     }
 
     /// The device's cursor goes over to another history.
-    fn turn(&mut self, dev: Dev, chan: Chan, epoch: Epoch, first: Seq) {
+    pub(crate) fn turn(&mut self, dev: Dev, chan: Chan, epoch: Epoch, first: Seq) {
         let device = self.node.devices.get_mut(&dev).expect("it has a session");
         let address = &self.addresses[chan];
         if device.set.get(address, epoch).is_none() {
@@ -283,7 +130,7 @@ impl World {
         }
     }
 
-    fn push_gap(&mut self, sid: Sid, chan: Chan, head: &Head, gap: Gap) {
+    pub(crate) fn push_gap(&mut self, sid: Sid, chan: Chan, head: &Head, gap: Gap) {
         let epoch = head.epoch;
         note!(self.now, "session {sid} is told of {gap:?} on {chan}/{epoch}");
         match gap.reason {
@@ -318,8 +165,11 @@ impl World {
     fn hint_one(&mut self, sid: Sid, i: usize, hint: HintOf) {
         let acked = self.is_acked(sid, hint.chan, hint.epoch, hint.seq);
         let room = self.has_room(sid);
-        let sub = &mut self.session(sid).subs[i].sub;
-        match sub.hint(hint.epoch, hint.seq, acked, room) {
+        let one = &mut self.session(sid).subs[i];
+        one.learns(hint.epoch, hint.seq);
+        let told = one.sub.hint(hint.epoch, hint.seq, acked, room);
+        one.check_live();
+        match told {
             Hint::Deliver => self.deliver(sid, i, hint.epoch, hint.seq, hint.id),
             Hint::Behind => self.pump(sid),
             Hint::Ignore => {}
@@ -354,7 +204,7 @@ impl World {
     fn deliver(&mut self, sid: Sid, i: usize, epoch: Epoch, seq: Seq, id: u64) {
         let bound = self.config.outbox;
         let session = self.node.sessions.get_mut(&sid).expect("the caller has just seen it");
-        let Sub { chan, sub } = &session.subs[i];
+        let Sub { chan, sub, .. } = &session.subs[i];
         let (dev, chan, start) = (session.dev, *chan, sub.start());
         let device = self.node.devices.get_mut(&dev).expect("it has a session");
         let number = device.window.as_mut().map(|window| {
@@ -394,7 +244,7 @@ impl World {
             return;
         }
         let session = self.node.sessions.get_mut(&sid).expect("just seen");
-        for (i, Sub { chan, sub }) in session.subs.iter_mut().enumerate() {
+        for (i, Sub { chan, sub, .. }) in session.subs.iter_mut().enumerate() {
             if sub.wants_page() {
                 self.node.catch_up.ask(&self.addresses[*chan], sub.next(), (sid, i));
                 sub.page_began();
@@ -415,7 +265,10 @@ impl World {
     pub(crate) fn page_exec(&mut self, key: PageKey) {
         let failed = self.fault(self.config.read_fails);
         let chan = self.chan_of(&key.channel);
-        let page = self.store.page(self.now, chan, key.from, self.config.page);
+        // Reads may begin a little earlier, as those of aligned blocks do.
+        let early = self.rng.range(0, 3).min(key.from - 1);
+        let count = self.config.page + early as usize;
+        let page = self.store.page(self.now, chan, key.from - early, count);
         let delay = self.store_delay();
         self.node_after(delay, Event::PageDone(key, (!failed).then_some(page)));
     }
@@ -440,7 +293,7 @@ impl World {
 
     fn page_for(&mut self, sid: Sid, i: usize, page: &Page) {
         let session = self.session(sid);
-        let (dev, Sub { chan, sub }) = (session.dev, &mut session.subs[i]);
+        let (dev, Sub { chan, sub, .. }) = (session.dev, &mut session.subs[i]);
         let (chan, head) = (*chan, page.head);
         let gap = sub.page_opened(head.epoch, head.first);
         note!(self.now, "session {sid} has a page of {chan}: {page:?}");
@@ -468,19 +321,25 @@ impl World {
                 }
             }
         }
-        let sub = &mut self.session(sid).subs[i].sub;
-        let before = sub.next();
-        sub.page_ended(through, head.last);
-        let after = sub.next();
+        let one = &mut self.session(sid).subs[i];
+        let before = one.sub.next();
+        one.sub.page_ended(through, head.last);
+        one.check_live();
+        let after = one.sub.next();
         self.pass_holes(dev, chan, head.epoch, before, after);
     }
 
-    /// What a page left out between two seqs has expired: it counts as acked.
+    /// What a page left out between two seqs has expired: it counts as acked, unless a window has handed it out.
     fn pass_holes(&mut self, dev: Dev, chan: Chan, epoch: Epoch, from: Seq, until: Seq) {
-        if from < until {
-            self.stats.expired += until - from;
-            self.oracle.passed(&self.store, self.now, dev, (chan, epoch, from, until - 1));
-            self.ack(dev, (chan, epoch, from, until - 1));
+        for seq in from..until {
+            let place =
+                Place { channel: self.addresses[chan].clone(), at: Position { epoch, seq } };
+            let window = self.node.devices[&dev].window.as_ref();
+            if window.is_none_or(|window| window.number_of(&place).is_none()) {
+                self.stats.expired += 1;
+                self.oracle.passed(&self.store, self.now, dev, (chan, epoch, seq));
+                self.ack(dev, (chan, epoch, seq, seq));
+            }
         }
     }
 

@@ -71,6 +71,13 @@ impl Oracle {
         }
     }
 
+    pub(crate) fn queue_trimmed(&mut self, store: &Store) {
+        let log = store.log(QUEUE);
+        for model in &mut self.shared {
+            model.trimmed(log.records.iter().take(log.first as usize - 1).map(|rec| rec.id));
+        }
+    }
+
     pub(crate) fn published(&mut self, chan: Chan, id: u64) {
         self.published.insert((chan, id));
     }
@@ -91,19 +98,10 @@ impl Oracle {
         self.told.push((dev, span));
     }
 
-    /// The node passes seqs that a page left out.
-    pub(crate) fn passed(&mut self, store: &Store, now: Millis, dev: Dev, span: Span) {
-        let (chan, epoch, from, to) = span;
-        for seq in from..=to {
-            let fine =
-                !is_owed(store, now, (chan, epoch, seq)) || self.has_acked(dev, (chan, epoch, seq));
-            let numbered = self.sessions.values().any(|s| s.again.contains(&(chan, epoch, seq)));
-            invariant!(
-                fine || numbered,
-                "nothing is passed that has not expired",
-                "device {dev}: {span:?} at {seq}"
-            );
-        }
+    /// The node passes a seq that a page left out.
+    pub(crate) fn passed(&self, store: &Store, now: Millis, dev: Dev, spot: Spot) {
+        let fine = !is_owed(store, now, spot) || self.has_acked(dev, spot);
+        invariant!(fine, "nothing is passed that has not expired", "device {dev}: {spot:?}");
     }
 
     /// A device's cursor starts: nothing that nobody of its user has acked is left out, `all` starts at its head.

@@ -115,6 +115,16 @@ impl SharedModel {
         }
     }
 
+    pub(crate) fn trimmed(&mut self, ids: impl Iterator<Item = u64>) {
+        self.finished.extend(ids);
+    }
+
+    /// The node's cursor has passed everything below `first`.
+    fn passed(&mut self, first: Seq) {
+        self.leases = self.leases.split_off(&first);
+        self.acked.extend(1..first);
+    }
+
     fn acked(&mut self, seq: Seq, id: u64) {
         self.leases.remove(&seq);
         self.acked.insert(seq);
@@ -192,7 +202,14 @@ impl World {
                 return;
             }
             let Some(seq) = cursor.upcoming(now) else { return };
-            let rec = *self.store.log(QUEUE).rec(seq).expect("it is below the head");
+            let log = self.store.log(QUEUE);
+            if seq < log.first {
+                note!(now, "shared cursor {i}: {seq} is trimmed below {}", log.first);
+                cursor.trimmed(log.first);
+                self.oracle.shared[i].passed(log.first);
+                continue;
+            }
+            let rec = *log.rec(seq).expect("it is below the head");
             if rec.expired(now) {
                 cursor.skip(seq);
                 self.oracle.shared[i].acked(seq, rec.id);
@@ -215,15 +232,15 @@ impl World {
         for end in ended {
             if let Ended::Dead(seq) = *end {
                 self.stats.died += 1;
-                self.bury(i, seq);
+                let epoch = self.node.shared[i].cursor.as_ref().map_or(0, SharedCursor::epoch);
+                self.bury(i, epoch, seq);
             }
         }
     }
 
     /// A dead message goes to the dead list, then it is acked.
-    pub(crate) fn bury(&mut self, i: usize, seq: Seq) {
-        let Some(cursor) = &self.node.shared[i].cursor else { return };
-        let (epoch, log) = (cursor.epoch(), self.store.log(QUEUE));
+    pub(crate) fn bury(&mut self, i: usize, epoch: Epoch, seq: Seq) {
+        let log = self.store.log(QUEUE);
         let Some(rec) = log.rec(seq).filter(|_| log.epoch == epoch) else { return };
         let id = rec.id * SHARED as u64 + i as u64;
         let unit = Unit::Publish { chan: DEAD, id, expires: None };

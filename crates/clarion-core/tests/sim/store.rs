@@ -89,12 +89,13 @@ pub(crate) struct Store {
 
 pub(crate) fn address(chan: Chan) -> Address {
     match chan {
-        ALL => Address::all(),
-        GROUP => Address::group("g").unwrap(),
-        QUEUE => Address::queue("q").unwrap(),
-        DEAD => Address::queue("q").unwrap().dead_list(),
-        user => Address::user(&user.to_string()).unwrap(),
+        ALL => Ok(Address::all()),
+        GROUP => Address::group("g"),
+        QUEUE => Address::queue("q"),
+        DEAD => Address::queue("q").map(|queue| queue.dead_list()),
+        user => Address::user(&user.to_string()),
     }
+    .expect("a valid name")
 }
 
 impl Store {
@@ -130,7 +131,13 @@ impl Store {
 
     pub(crate) fn cursor(&self, reader: Reader, chan: Chan) -> Option<(Epoch, Cursor)> {
         let (epoch, bytes) = self.state.cursors.get(&(reader, chan))?;
-        Some((*epoch, Cursor::decode(bytes).expect("a record that this store wrote")))
+        let cursor = Cursor::decode(bytes);
+        invariant!(
+            cursor.is_some(),
+            "a stored cursor is read back",
+            "{reader:?} on {chan}: {bytes:?}"
+        );
+        Some((*epoch, cursor?))
     }
 
     pub(crate) fn apply(&mut self, now: Millis, units: &[Unit]) -> Vec<Done> {

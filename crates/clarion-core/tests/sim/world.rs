@@ -157,7 +157,7 @@ impl World {
         let stormy = !rng.chance(150);
         let mut fault = |most: u64| if stormy { rng.range(0, most) } else { 0 };
         let (refuse, unknown, read_fails) = (fault(150), fault(120), fault(100));
-        let hint_lost = fault(120);
+        let hint_lost = if fault(10) < 4 { 0 } else { fault(120) };
         let config = Config {
             outbox: rng.range(2, 8) as usize,
             page: rng.range(1, 6) as usize,
@@ -303,6 +303,8 @@ impl World {
                 note!(self.now, "all is calm from here on");
                 self.calm = true;
             }
+            // Where the bus loses hints, the next message shows it. Else nothing may wait for a next message.
+            Event::LastMessages if self.config.hint_lost == 0 && !self.config.memory => {}
             Event::LastMessages => {
                 for chan in 0..CHANNELS - 1 {
                     self.publish(chan, None);
@@ -344,11 +346,14 @@ impl World {
     fn sweep(&mut self) {
         self.store.sweep(self.now);
         if self.fault(30) {
-            let chan = self.rng.index(QUEUE);
+            let chan = self.rng.index(QUEUE + 1);
             let log = self.store.log(chan);
             let below = log.first + self.rng.next() % (log.last() + 2 - log.first);
             note!(self.now, "somebody trims {chan} below {below}");
             self.store.trim(chan, below);
+            if chan == QUEUE {
+                self.oracle.queue_trimmed(&self.store);
+            }
         }
         self.after(20, Event::Sweep);
     }

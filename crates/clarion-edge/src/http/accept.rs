@@ -21,6 +21,8 @@ use tokio::time::{Instant, interval_at, timeout};
 const REFUSALS_MAX: usize = 256;
 /// How long a refused peer may take to read it.
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
+/// Bytes that are thrown away at a time.
+const SINK_BYTES: usize = 16 << 10;
 /// Pause after an accept that failed for want of file descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -91,7 +93,7 @@ impl Acceptor {
         let _ = stream.set_nodelay(true);
         let (app, router) = (self.app.clone(), self.router.clone());
         let (alive, shutdown) = (self.alive.clone(), self.shutdown.clone());
-        #[expect(clippy::disallowed_methods, reason = "`alive` lets the stop wait for it")]
+        // `alive` lets the stop wait for it.
         tokio::spawn(async move {
             connection::run(app, router, stream, place, shutdown).await;
             drop(alive);
@@ -105,7 +107,6 @@ impl Acceptor {
     /// Answers without reading a request; beyond the bound the connection is just closed.
     fn refuse(&self, stream: TcpStream, code: Code) {
         let Ok(place) = self.refusals.clone().try_acquire_owned() else { return };
-        #[expect(clippy::disallowed_methods, reason = "bounded in number and time")]
         tokio::spawn(async move {
             // The peer may go at any point.
             let _ = timeout(REFUSAL_TIME, say_and_drain(stream, code)).await;
@@ -114,15 +115,18 @@ impl Acceptor {
     }
 }
 
-/// Writes the refusal, then reads until the peer has gone: closing with unread bytes would reset the connection and
-/// take the refusal with it.
+/// Writes the refusal, then waits for the peer to go.
 async fn say_and_drain(stream: TcpStream, code: Code) -> io::Result<()> {
     stream.writable().await?;
     stream.try_write(&raw_response(code))?;
     let stream = stream.into_std()?;
     stream.shutdown(std::net::Shutdown::Write)?;
-    let stream = TcpStream::from_std(stream)?;
-    let mut sink = [0; 1024];
+    drain(&TcpStream::from_std(stream)?).await
+}
+
+/// Reads until the peer has gone: closing with unread bytes would reset the connection and take the last answer with it.
+pub(super) async fn drain(stream: &TcpStream) -> io::Result<()> {
+    let mut sink = vec![0; SINK_BYTES];
     loop {
         stream.ready(Interest::READABLE).await?;
         match stream.try_read(&mut sink) {

@@ -5,11 +5,11 @@
 
 use super::problem::Failure;
 use super::router::App;
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, Request};
 use clarion_core::{Code, Principal, Refusal};
-use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::http::request::Parts;
+use hyper::{HeaderMap, Version};
 use sha2::{Digest, Sha256};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -44,12 +44,18 @@ fn authenticate(app: &App, headers: &HeaderMap) -> Result<Principal, Refusal> {
 }
 
 /// What every request to this listener must satisfy.
-pub(super) fn check_host(app: &App, headers: &HeaderMap) -> Result<(), Refusal> {
+pub(super) fn check_host(app: &App, request: &Request) -> Result<(), Refusal> {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let (host, more) = (hosts.next(), hosts.next().is_some());
+    // RFC 9112 §3.2; which one of several would be believed depends on who reads.
+    if more || (host.is_none() && request.version() == Version::HTTP_11) {
+        return Err(Refusal::new(Code::BadRequest, "an HTTP/1.1 request has exactly one Host"));
+    }
     if app.config.auth_required {
         return Ok(());
     }
     // HTTP/1.0 has no Host; a browser always sends one.
-    let Some(host) = headers.get(HOST) else { return Ok(()) };
+    let Some(host) = host else { return Ok(()) };
     let allowed = host.to_str().is_ok_and(is_ip_or_localhost);
     if allowed { Ok(()) } else { Err(Code::HostForbidden.into()) }
 }

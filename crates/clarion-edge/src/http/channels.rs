@@ -45,7 +45,7 @@ pub(super) struct Message {
     epoch: u32,
     #[schema(nullable = false)]
     text: Option<String>,
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = serde_json::Value, required = false)]
     json: Option<serde_json::Value>,
     #[schema(nullable = false)]
     base64: Option<String>,
@@ -55,7 +55,7 @@ pub(super) struct Message {
     kind: Option<String>,
     /// Pairs of name and value.
     #[schema(nullable = false)]
-    headers: Option<Vec<Vec<String>>>,
+    headers: Option<Vec<(String, String)>>,
     #[schema(nullable = false, inline)]
     sender: Option<SenderDoc>,
     /// Milliseconds since 1970.

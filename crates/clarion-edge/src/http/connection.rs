@@ -4,6 +4,7 @@
 //! connection `idle_timeout`; a request under way has the deadlines of its handler. A stream leaves hyper while its
 //! request is pending: what a client pipelined behind it is dropped with hyper's half.
 
+use super::accept::drain;
 use super::outlet::SseOutlet;
 use super::problem::raw_response;
 use super::router::App;
@@ -27,8 +28,13 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Instant, Sleep, timeout};
 use tower::Service as _;
+
+/// How long a connection that was answered for good may take to end from its other side.
+const LINGER_TIME: Duration = Duration::from_secs(5);
+/// Most bytes that hyper reads ahead on a connection.
+const READ_BUFFER_MAX: usize = 64 << 10;
 
 /// A stream that takes over the connection of its request.
 pub(super) struct Detach {
@@ -73,10 +79,34 @@ impl Drop for Streaming {
     }
 }
 
-/// The socket; notes when bytes come.
+/// The socket; notes when bytes come, and gives hyper's own refusals the body that every refusal has.
 struct Socket {
     stream: TcpStream,
     shared: Arc<Shared>,
+}
+
+impl Socket {
+    /// Writes a refusal in place of one that hyper made of a request that it could not read.
+    fn refuse_instead(&self, bytes: &[u8]) -> Option<io::Result<usize>> {
+        let code = unread_request(bytes)?;
+        // The connection ends with it, so its buffer has room or its peer is not reading.
+        let _ = self.stream.try_write(&raw_response(code));
+        Some(Ok(bytes.len()))
+    }
+}
+
+/// What hyper refuses, if this is its refusal: unlike ours it has no body.
+fn unread_request(bytes: &[u8]) -> Option<Code> {
+    let status = bytes.strip_prefix(b"HTTP/1.1 4")?.get(..2)?;
+    let head = std::str::from_utf8(bytes).ok()?.strip_suffix("\r\n\r\n")?;
+    if head.contains("\r\ncontent-type:") || !head.contains("\r\ncontent-length: 0") {
+        return None;
+    }
+    match status {
+        b"00" => Some(Code::BadRequest),
+        b"14" | b"31" => Some(Code::HeadTooLarge),
+        _ => None,
+    }
 }
 
 impl AsyncRead for Socket {
@@ -100,7 +130,10 @@ impl AsyncWrite for Socket {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        match self.refuse_instead(bytes) {
+            Some(refused) => Poll::Ready(refused),
+            None => Pin::new(&mut self.stream).poll_write(context, bytes),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -120,7 +153,10 @@ impl AsyncWrite for Socket {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        match slices {
+            [slice] => self.poll_write(context, slice),
+            slices => Pin::new(&mut self.stream).poll_write_vectored(context, slices),
+        }
     }
 }
 
@@ -141,8 +177,11 @@ impl Service<Request<Incoming>> for Routed {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Handle(self.shared.clone()));
         let answer = self.router.clone().call(request);
+        let shared = self.shared.clone();
         Box::pin(async move {
             let response = answer.await;
+            // What came meanwhile was the request's body, not the next head.
+            shared.head_began.store(false, Relaxed);
             drop(streaming);
             response
         })
@@ -204,7 +243,8 @@ pub(super) async fn run(
     let limits = [app.config.idle_timeout, app.config.head_timeout];
     let socket = TokioIo::new(Socket { stream, shared: shared.clone() });
     let connection = http1::Builder::new()
-        .max_buf_size(app.config.head_bytes.max(8192))
+        .max_header_size(app.config.head_bytes)
+        .max_buf_size(READ_BUFFER_MAX.max(app.config.head_bytes))
         .half_close(false)
         .serve_connection(socket, Routed { router, shared: shared.clone() });
     let mut connection = Box::new(connection);
@@ -243,7 +283,13 @@ pub(super) async fn run(
     })
     .await;
     match end {
-        End::Done | End::Timeout { head: false } => {}
+        End::Timeout { head: false } => {}
+        // A peer that still sends what was refused could not read why if the socket were closed with bytes unread.
+        End::Done if !stopped => {
+            let stream = connection.into_parts().io.into_inner().stream;
+            let _ = timeout(LINGER_TIME, drain(&stream)).await;
+        }
+        End::Done => {}
         End::Timeout { head: true } => {
             let stream = connection.into_parts().io.into_inner().stream;
             // The socket's buffer is empty: nothing was answered since the head began.

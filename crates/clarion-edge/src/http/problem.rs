@@ -2,7 +2,7 @@
 
 use axum::response::{IntoResponse, Response};
 use clarion_core::{Code, Refusal};
-use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 
@@ -95,6 +95,9 @@ impl IntoResponse for Failure {
             hyper::StatusCode::from_u16(self.0.code.http()).unwrap_or_default();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.0.code == Code::Unauthenticated {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if self.0.code.retryable() {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }

@@ -9,13 +9,17 @@ use axum::response::Response;
 use clarion_core::{Address, Code, Refusal};
 use clarion_node::{Answer, Draft, Expire};
 use clarion_wire::publish::{Checked, ExpireField, PublishRequest};
-use serde::{Deserialize, Serialize};
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
+use std::fmt;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
 /// A message to publish. Exactly one of `text`, `json` and `base64`.
-#[derive(ToSchema)]
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = PublishRequest)]
 #[expect(dead_code, reason = "describes what `clarion_wire::publish` reads")]
 pub(super) struct PublishRequestDoc {
@@ -26,25 +30,25 @@ pub(super) struct PublishRequestDoc {
     #[schema(nullable = false)]
     text: Option<String>,
     /// The body as any JSON value.
-    #[schema(value_type = Option<Object>)]
-    json: Option<serde_json::Value>,
+    #[schema(value_type = Value, required = false)]
+    json: Option<Value>,
     /// The body as base64 (RFC 4648 §4, padded).
     #[schema(nullable = false)]
     base64: Option<String>,
     /// Media type of the body.
-    #[schema(nullable = false, max_length = 256)]
+    #[schema(nullable = false, min_length = 1, max_length = 256)]
     content_type: Option<String>,
     /// The application's name for this event.
-    #[schema(nullable = false, max_length = 256)]
+    #[schema(nullable = false, min_length = 1, max_length = 256)]
     kind: Option<String>,
     /// Pairs of name and value, in order; names may repeat.
     #[schema(nullable = false)]
-    headers: Option<Vec<Vec<String>>>,
+    headers: Option<Vec<(String, String)>>,
     /// Seconds to live: absent = as long as the channel keeps it, 0 = only for those who are there.
     #[schema(nullable = false, minimum = 0)]
     expire: Option<u64>,
     /// The same key again on the channel within 24 h returns the first answer.
-    #[schema(nullable = false, max_length = 256)]
+    #[schema(nullable = false, min_length = 1, max_length = 256)]
     idempotency_key: Option<String>,
 }
 
@@ -121,7 +125,8 @@ fn draft(checked: Checked) -> Draft {
 }
 
 /// Several messages.
-#[derive(ToSchema)]
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = BatchRequest)]
 #[expect(dead_code, reason = "describes `Batch`")]
 pub(super) struct BatchRequestDoc {
@@ -132,8 +137,34 @@ pub(super) struct BatchRequestDoc {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Batch<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "bounded")]
     messages: Vec<&'a RawValue>,
+}
+
+/// Most entries of a batch that are kept before its length is judged: one above what any configuration allows.
+const BATCH_KEPT_MAX: usize = 100_001;
+
+/// A body of tiny entries would take many times its size as a list; entries that are refused anyway are passed over.
+fn bounded<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<&'de RawValue>, D::Error> {
+    struct Entries;
+    impl<'de> Visitor<'de> for Entries {
+        type Value = Vec<&'de RawValue>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of messages")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+            let mut kept = Vec::new();
+            while let Some(entry) = entries.next_element::<&RawValue>()? {
+                if kept.len() < BATCH_KEPT_MAX {
+                    kept.push(entry);
+                }
+            }
+            Ok(kept)
+        }
+    }
+    input.deserialize_seq(Entries)
 }
 
 /// One result for each message, in order.

@@ -2,7 +2,7 @@
 
 use super::auth::check_host;
 use super::config::HttpConfig;
-use super::problem::Failure;
+use super::problem::{Failure, Problem};
 use super::{channels, messages, ops, publish, sessions, stream};
 use axum::Router;
 use axum::extract::{Request, State};
@@ -43,11 +43,15 @@ impl App {
     }
 }
 
+// Refusals name their schema, but do not bring it along.
 #[derive(OpenApi)]
-#[openapi(info(
-    title = "Clarion",
-    description = "Publish messages to users, queues, topics and everyone; read them as streams; ask what became of them."
-))]
+#[openapi(
+    info(
+        title = "Clarion",
+        description = "Publish messages to users, queues, topics and everyone; read them as streams; ask what became of them."
+    ),
+    components(schemas(Problem))
+)]
 struct Document;
 
 fn routes() -> OpenApiRouter<Arc<App>> {
@@ -84,7 +88,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
 
 /// What every request must satisfy.
 async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    match check_host(&app, request.headers()) {
+    match check_host(&app, &request) {
         Ok(()) => next.run(request).await,
         Err(refusal) => Failure(refusal).into_response(),
     }

@@ -133,7 +133,7 @@ impl Shard {
 
     fn measure(&self) {
         let state = self.state.borrow();
-        if state.timers.tick % 4 == 0 {
+        if state.timers.tick.is_multiple_of(4) {
             let bytes: usize = state.sessions.iter().map(|(_, s)| s.outbox.len()).sum();
             self.context.counters.outbox_bytes.set(bytes as u64);
         }

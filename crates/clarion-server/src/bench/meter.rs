@@ -103,7 +103,7 @@ impl Report {
             "workload": self.workload,
             "messages": self.messages,
             "seconds": round(self.seconds, 1000.0),
-            "per_second": self.per_second().round(),
+            "per_second": self.per_second().round() as u64,
             "latency_ms": {
                 "p50": round(self.latency.percentile_ms(0.5), 1000.0),
                 "p99": round(self.latency.percentile_ms(0.99), 1000.0),

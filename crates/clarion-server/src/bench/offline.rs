@@ -50,7 +50,7 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     streams: u32,
     /// What the users' names begin with; another one for another run on the same data.
-    #[arg(long, default_value = "bench-")]
+    #[arg(long, default_value = "away-")]
     prefix: String,
     /// What to do.
     #[arg(long, value_enum, default_value_t = Phase::All)]

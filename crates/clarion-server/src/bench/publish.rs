@@ -117,7 +117,7 @@ impl Run {
             if i > 0 {
                 body.push(b',');
             }
-            let address = format!("user:bench-{}", n % args.users);
+            let address = format!("user:pub-{}", n % args.users);
             let number = (n % (1 << 32)) as u32;
             put_message(body, &address, Stamp { lane: 0, number, micros }, args.size, args.live);
         }

@@ -26,6 +26,8 @@ pub(super) struct Space {
     batches_left: u32,
     asked_at: Instant,
     disk_low: bool,
+    /// What the present batch was told, once one of its publishes asked.
+    verdict: Option<bool>,
     /// Bytes on disk when they were counted last, and appended since.
     counted: u64,
     since: u64,
@@ -37,9 +39,15 @@ impl Space {
             batches_left: 0,
             asked_at: Instant::now(),
             disk_low: false,
+            verdict: None,
             counted: engine.used_bytes(),
             since: 0,
         }
+    }
+
+    /// A batch begins.
+    pub(super) fn begin(&mut self) {
+        self.verdict = None;
     }
 
     pub(super) fn appended(&mut self, bytes: u64) {
@@ -55,32 +63,45 @@ pub(super) fn free_bytes(dir: &std::path::Path) -> Option<u64> {
 }
 
 impl Writer {
-    /// Whether a publish may take room.
+    /// Whether a publish may take room. Asked once per batch, so a batch may overshoot by its own size.
     pub(super) fn check_space(&mut self) -> Result<(), Fault> {
-        let engine = &self.engine;
+        let room = match self.space.verdict {
+            Some(room) => room,
+            None => {
+                let room = self.disk_has_room() && self.engine_has_room();
+                self.space.verdict = Some(room);
+                room
+            }
+        };
+        if room { Ok(()) } else { Err(Code::StoreFull.into()) }
+    }
+
+    fn disk_has_room(&mut self) -> bool {
+        let wanted = self.engine.config.min_free_bytes;
         let space = &mut self.space;
         let ask =
             space.disk_low || space.batches_left == 0 || space.asked_at.elapsed() >= TIME_BETWEEN;
-        if ask && engine.config.min_free_bytes > 0 {
+        if ask && wanted > 0 {
             space.batches_left = BATCHES_BETWEEN;
             space.asked_at = Instant::now();
-            let free = free_bytes(&engine.dir);
-            space.disk_low = free.is_some_and(|free| free < engine.config.min_free_bytes);
+            space.disk_low = free_bytes(&self.engine.dir).is_some_and(|free| free < wanted);
         }
-        if space.disk_low {
-            return Err(Code::StoreFull.into());
-        }
-        let bound = engine.config.max_bytes;
+        !space.disk_low
+    }
+
+    fn engine_has_room(&mut self) -> bool {
+        let bound = self.engine.config.max_bytes;
         if bound == 0 {
-            return Ok(());
+            return true;
         }
+        let space = &mut self.space;
         if space.since >= COUNT_AFTER_BYTES || space.counted + space.since >= bound {
-            space.counted = engine.used_bytes();
+            space.counted = self.engine.used_bytes();
             space.since = 0;
         }
         let full = space.counted + space.since >= bound;
-        engine.full.store(full, Ordering::Relaxed);
-        if full { Err(Code::StoreFull.into()) } else { Ok(()) }
+        self.engine.full.store(full, Ordering::Relaxed);
+        !full
     }
 
     /// Waits until fjall's threads have caught up. Fails when one of them failed.

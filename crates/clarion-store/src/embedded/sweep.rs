@@ -87,7 +87,10 @@ impl Engine {
         state: &State,
     ) -> Result<(Seq, Option<Millis>), Fault> {
         let age = state.record.age_ms;
-        let oldest = if age == 0 { 0 } else { now.saturating_sub(age) };
+        if age == 0 {
+            return Ok((state.first(), None));
+        }
+        let oldest = now.saturating_sub(age);
         let (mut low, mut high) = (state.first(), state.record.last + 1);
         while low < high {
             let middle = low + (high - low) / 2;
@@ -95,10 +98,6 @@ impl Engine {
                 Some(at) if at >= oldest => high = middle,
                 // A record that is missing can only lie below what is kept.
                 Some(_) | None => low = middle + 1,
-            }
-            if age == 0 {
-                low = state.first();
-                break;
             }
         }
         let oldest_at = if low > state.record.last { None } else { self.created_at(number, low)? };

@@ -1,3 +1,19 @@
-//! it
+//! The one integration-test binary: each module a subject, each test real processes.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::unwrap_in_result,
+    clippy::print_stdout,
+    reason = "all of this is test code, its helpers too"
+)]
+
+mod api;
+mod bad_input;
+mod clients;
+mod crash;
+mod five_minutes;
+mod openapi;
+mod publish;
+mod sessions;
+mod streams;
 mod tidy;
