@@ -20,5 +20,6 @@ mod sessions;
 mod stream;
 
 pub use accept::serve;
+pub use clarion_wire::publish::PublishLimits;
 pub use config::{AllowFrom, ApiKey, HttpConfig};
 pub use router::{App, openapi_json};

@@ -5,11 +5,8 @@
 
 use crate::attach::{ReaderRef, channel_tag};
 use crate::node::Node;
-use crate::shard::{Mail, Shard};
 use clarion_core::port::store::{Move, Reader, StoredCursor, Unit};
 use clarion_core::{Code, Epoch, Principal, Refusal, Seq, Verb};
-use std::rc::Rc;
-use tokio::sync::oneshot;
 
 /// What a reader was given of one channel: `start..=seq`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,17 +38,10 @@ impl Node {
                 "the token belongs to no durable reader: nothing to ack",
             ));
         }
-        let (sender, answer) = oneshot::channel();
-        let in_memory = positions.clone();
-        let job = move |shard: &Rc<Shard>| {
-            // The request may have gone.
-            let _ = sender.send(shard.ack(reader.number, &in_memory));
-        };
-        self.mailbox(self.shard_of_tag(reader.user_tag)).post(Mail::Job(Box::new(job)));
-        match answer.await {
-            Ok(Some(moved)) => Ok(moved),
-            Ok(None) => self.ack_stored(reader.number, &positions).await,
-            Err(_) => Err(Code::ShuttingDown.into()),
+        let (shard, in_memory) = (self.shard_of_tag(reader.user_tag), positions.clone());
+        match self.on_shard(shard, move |s| s.ack(reader.number, &in_memory)).await? {
+            Some(moved) => Ok(moved),
+            None => self.ack_stored(reader.number, &positions).await,
         }
     }
 
@@ -62,6 +52,9 @@ impl Node {
         let moves: Vec<Move> = positions.iter().filter_map(|p| stored_move(&stored, p)).collect();
         if moves.is_empty() {
             return Ok(false);
+        }
+        for moved in &moves {
+            self.inner.trimmable.note(&moved.channel);
         }
         self.commit(vec![Unit::Ack { reader, moves }]).await?;
         Ok(true)

@@ -2,10 +2,8 @@
 
 use crate::attach::user_tag;
 use crate::node::Node;
-use crate::shard::{Job, Mail, SessionKey, SessionView, Shard};
+use crate::shard::{SessionKey, SessionView};
 use clarion_core::{Code, Millis, Principal, Refusal, Verb};
-use std::rc::Rc;
-use tokio::sync::oneshot;
 
 /// One live connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,21 +67,6 @@ impl Node {
         } else {
             Err(Refusal::new(Code::Forbidden, "these credentials may not administer this"))
         }
-    }
-
-    /// Runs something on a shard and waits for its answer.
-    async fn on_shard<T: Send + 'static>(
-        &self,
-        shard: usize,
-        body: impl FnOnce(&Rc<Shard>) -> T + Send + 'static,
-    ) -> Result<T, Refusal> {
-        let (sender, answer) = oneshot::channel();
-        let job: Job = Box::new(move |shard| {
-            // The asker may have gone.
-            let _ = sender.send(body(shard));
-        });
-        self.mailbox(shard).post(Mail::Job(job));
-        answer.await.map_err(|_| Code::ShuttingDown.into())
     }
 
     /// The sessions of a user.

@@ -124,7 +124,17 @@ impl Node {
         principal: &Principal,
         spec: StreamSpec,
     ) -> Result<AttachPlan, Refusal> {
-        if !principal.may_for(Verb::Subscribe, spec.user.as_deref()) {
+        // A channel of another user, or of nobody, is not the user's own by being read in his name.
+        let owner = |a: &Address| (a.kind() == AddressKind::User).then(|| a.id().to_owned());
+        let address_ok = spec
+            .address
+            .as_ref()
+            .is_none_or(|a| principal.may_for(Verb::Subscribe, owner(a).as_deref()));
+        let user_ok = match (&spec.user, &spec.address) {
+            (None, Some(_)) => true,
+            (user, _) => principal.may_for(Verb::Subscribe, user.as_deref()),
+        };
+        if !(address_ok && user_ok) {
             return Err(Refusal::new(
                 Code::Forbidden,
                 "these credentials may not read this stream",

@@ -7,15 +7,12 @@
 use crate::attach::user_tag;
 use crate::clock;
 use crate::node::{Node, random, store_refusal};
-use crate::shard::{Mail, Shard};
 use bytes::Bytes;
 use clarion_core::port::store::{Change, Expect, Head, Move, Reader, Store, Unit};
 use clarion_core::start::{From, floor_of_new};
 use clarion_core::{Address, AddressKind, Code, Cursor, Millis, Refusal};
 use std::collections::{HashMap, HashSet};
-use std::rc::Rc;
 use std::sync::{Arc, PoisonError};
-use tokio::sync::oneshot;
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 const RECORD_VERSION: u8 = 1;
@@ -249,8 +246,12 @@ impl Node {
 
     /// The highest floor among the cursors on a user's channel, in its present history: they are all his.
     async fn highest_floor(&self, channel: &Address, head: &Head) -> Result<Option<u64>, Refusal> {
+        let (user, asked, epoch) = (channel.id().to_owned(), channel.clone(), head.epoch);
+        let shard = self.shard_of_tag(user_tag(&user));
+        let attached = self.on_shard(shard, move |s| s.highest_floor(&user, &asked, epoch)).await?;
         let readers = self.store().readers(channel.clone()).await.map_err(store_refusal)?;
-        Ok(readers.iter().filter(|r| r.epoch == head.epoch).map(|r| r.cursor.floor()).max())
+        let stored = readers.iter().filter(|r| r.epoch == epoch).map(|r| r.cursor.floor());
+        Ok(stored.chain(attached).max())
     }
 
     fn topic_is_durable(&self, channel: &Address, number: u64) {
@@ -311,6 +312,7 @@ impl Node {
         self.commit(units).await?;
         let mut topics = self.inner.durable_topics.write().unwrap_or_else(PoisonError::into_inner);
         for cursor in &cursors {
+            self.inner.trimmable.note(&cursor.channel);
             if let Some(numbers) = topics.get_mut(&cursor.channel) {
                 numbers.remove(&record.number);
                 if numbers.is_empty() {
@@ -322,13 +324,7 @@ impl Node {
     }
 
     async fn is_attached(&self, user: &str, number: u64) -> Result<bool, Refusal> {
-        let (sender, answer) = oneshot::channel();
-        let job = move |shard: &Rc<Shard>| {
-            // The asker may have gone.
-            let _ = sender.send(shard.has_device(number));
-        };
-        self.mailbox(self.shard_of_tag(user_tag(user))).post(Mail::Job(Box::new(job)));
-        answer.await.map_err(|_| Code::ShuttingDown.into())
+        self.on_shard(self.shard_of_tag(user_tag(user)), move |s| s.has_device(number)).await
     }
 
     /// Forgets devices that nobody attached for the configured time. Looks at `limit` records above `after`; returns

@@ -7,7 +7,7 @@ use crate::committer::{CommitAnswer, CommitQueue, Committer, Reply};
 use crate::config::NodeConfig;
 use crate::interest::Interest;
 use crate::metrics::{CommitCounters, ShardCounters, ShardTotals, VerbCounters};
-use crate::shard::{Mail, Mailbox, Shard, ShardContext};
+use crate::shard::{Job, Mail, Mailbox, Shard, ShardContext};
 use crate::{clock, sweeper};
 use bytes::Bytes;
 use clarion_core::port::store::{
@@ -15,6 +15,7 @@ use clarion_core::port::store::{
 };
 use clarion_core::{Address, Code, Refusal};
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -37,6 +38,7 @@ pub(crate) struct Inner {
     pub(crate) verb_counters: VerbCounters,
     /// Durable readers of each topic that has some.
     pub(crate) durable_topics: RwLock<HashMap<Address, HashSet<u64>>>,
+    pub(crate) trimmable: Arc<sweeper::Trimmable>,
     start_locks: [tokio::sync::Mutex<()>; START_LOCKS],
     pub(crate) number: u32,
     pub(crate) live_counter: AtomicU64,
@@ -91,6 +93,7 @@ impl Node {
                 commit_counters: Arc::default(),
                 verb_counters: VerbCounters::default(),
                 durable_topics: RwLock::new(durable_topics),
+                trimmable: Arc::default(),
                 start_locks: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
                 number: u32::from_be_bytes(random()?),
                 live_counter: AtomicU64::new(0),
@@ -128,6 +131,7 @@ impl Node {
                 mailbox: mailbox.clone(),
                 counters: inner.shard_counters[index].clone(),
                 queue: inner.queue.clone(),
+                trimmable: inner.trimmable.clone(),
             };
             threads
                 .shards
@@ -199,6 +203,21 @@ impl Node {
 
     pub(crate) fn mailboxes(&self) -> &[Arc<Mailbox>] {
         &self.inner.mailboxes
+    }
+
+    /// Runs something on a shard and waits for its answer.
+    pub(crate) async fn on_shard<T: Send + 'static>(
+        &self,
+        shard: usize,
+        body: impl FnOnce(&Rc<Shard>) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let (sender, answer) = oneshot::channel();
+        let job: Job = Box::new(move |shard| {
+            // The asker may have gone.
+            let _ = sender.send(body(shard));
+        });
+        self.mailbox(shard).post(Mail::Job(job));
+        answer.await.map_err(|_| Code::ShuttingDown.into())
     }
 
     pub(crate) fn shard_of_tag(&self, tag: u32) -> usize {

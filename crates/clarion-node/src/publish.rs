@@ -153,13 +153,19 @@ impl Node {
             return true;
         }
         let durable = self.inner.durable_topics.read().unwrap_or_else(PoisonError::into_inner);
-        durable.contains_key(address)
-            || self
-                .inner
-                .config
-                .stored_topics
-                .iter()
-                .any(|filter| topic_matches(filter, address.id()))
+        durable.contains_key(address) || self.keeps_history(address)
+    }
+
+    /// Whether the configuration gives this channel a history that does not depend on its readers.
+    pub(crate) fn keeps_history(&self, address: &Address) -> bool {
+        match address.kind() {
+            AddressKind::Topic => {
+                let mut stored = self.inner.config.stored_topics.iter();
+                stored.any(|filter| topic_matches(filter, address.id()))
+            }
+            AddressKind::Queue | AddressKind::Dead => false,
+            _ => true,
+        }
     }
 
     /// Hands live messages to every shard with readers; resolves when their outboxes have taken or counted them.

@@ -22,6 +22,7 @@ use crate::committer::CommitQueue;
 use crate::config::NodeConfig;
 use crate::interest::Interest;
 use crate::metrics::ShardCounters;
+use crate::sweeper::Trimmable;
 use catch_up::Waiter;
 use clarion_core::Address;
 use clarion_core::catch_up::CatchUp;
@@ -50,6 +51,7 @@ pub(crate) struct ShardContext {
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) counters: Arc<ShardCounters>,
     pub(crate) queue: Arc<CommitQueue>,
+    pub(crate) trimmable: Arc<Trimmable>,
 }
 
 /// A subscription in a live list.

@@ -26,12 +26,15 @@ const LAST_ACK: Duration = Duration::from_secs(5);
 /// Pause after an ack that failed for now, unless a newer token comes.
 const ACK_AGAIN: Duration = Duration::from_secs(1);
 
+/// The user whose devices consume queues for `listen`.
+const QUEUE_USER: &str = "clarion-listen";
+
 /// Prints what arrives, one JSON line each, and acks it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// user:ID (the user's feed), group:ID, queue:ID, topic:NAME or all.
     address: String,
-    /// The device that reads a user's feed (`default` when absent).
+    /// The durable device that reads a user's feed or consumes a queue (`default` when absent).
     #[arg(long, value_name = "NAME")]
     device: Option<String>,
     /// Where to start: earliest, latest, unacked or a seq.
@@ -61,15 +64,20 @@ pub(crate) fn run(args: Args) -> ExitCode {
     }
 }
 
+/// A user's feed and a queue are read by a durable device, everything else by nobody.
 fn query(args: &Args) -> Result<StreamQuery, String> {
-    let mut query = match args.address.strip_prefix("user:") {
-        Some(user) => StreamQuery::feed(user, args.device.as_deref().unwrap_or("default")),
-        None if args.device.is_some() => {
-            return Err(
-                "--device goes with an address user:ID: only a user's feed has devices".into()
-            );
-        }
-        None => StreamQuery::address(&args.address),
+    let device = args.device.as_deref().unwrap_or("default");
+    let mut query = if let Some(user) = args.address.strip_prefix("user:") {
+        StreamQuery::feed(user, device)
+    } else if args.address.starts_with("queue:") {
+        let reader = StreamQuery::feed(QUEUE_USER, device);
+        StreamQuery { address: Some(args.address.clone()), ..reader }
+    } else if args.device.is_some() {
+        return Err(
+            "--device goes with user:ID and queue:ID: other channels have no devices here".into()
+        );
+    } else {
+        StreamQuery::address(&args.address)
     };
     query.from.clone_from(&args.from);
     Ok(query)

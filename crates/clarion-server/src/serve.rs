@@ -2,6 +2,7 @@
 //!
 //! Owns the order of the start and of the stop. Must not know: protocols, or how anything is stored.
 
+mod files;
 mod open;
 mod ready;
 mod signals;
@@ -38,6 +39,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         Err(code) => return code,
     };
     logs::init(&config.log);
+    files::raise_limit(&config);
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let (_, workers) = config.node.threads(cores);
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -105,6 +105,10 @@ impl Connection {
             (true, _) => self.chunks()?,
             (false, Some(length)) => self.take(length)?,
             (false, None) if matches!(answer.status, 204 | 304) => Vec::new(),
+            // It has no end; who wants it reads on.
+            (false, None) if answer.header("content-type") == Some("text/event-stream") => {
+                Vec::new()
+            }
             (false, None) => self.rest()?,
         };
         Ok(answer)

@@ -64,6 +64,10 @@ async fn collect(mut body: axum::body::Body, limit: usize) -> Result<Bytes, Refu
 
 /// Parses a body; what is wrong is told with its place.
 pub(super) fn parse<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
+    // Serde would also take the fields in a list, by their order.
+    if body.trim_ascii_start().first().is_some_and(|byte| *byte != b'{') {
+        return Err(Refusal::new(Code::BadRequest, "body: it must be a JSON object"));
+    }
     serde_json::from_slice(body)
         .map_err(|error| Refusal::new(Code::BadRequest, format!("body: {error}")))
 }

@@ -11,6 +11,7 @@ use clarion_core::cursor_set::CursorSet;
 use clarion_core::port::outlet::CloseReason;
 use clarion_core::port::store::Head;
 use clarion_core::port::store::{Reader, StoreError, StoredCursor, Unit};
+use clarion_core::{Address, Epoch, Seq};
 use std::rc::Rc;
 
 /// See the module.
@@ -84,6 +85,17 @@ impl Shard {
         Some(moved > 0)
     }
 
+    /// The highest floor on a channel among a user's attached devices; their last acks may not be written yet.
+    pub(crate) fn highest_floor(&self, user: &str, channel: &Address, epoch: Epoch) -> Option<Seq> {
+        let mut state = self.state.borrow_mut();
+        let keys = state.users.get(user)?.clone();
+        let numbers: Vec<u64> =
+            keys.into_iter().filter_map(|key| Some(state.sessions.get_mut(key)?.number)).collect();
+        let floor =
+            |number: &u64| Some(state.devices.get(number)?.set.get(channel, epoch)?.floor());
+        numbers.iter().filter_map(floor).max()
+    }
+
     /// Whether this device is attached, or has acks that are not written yet.
     pub(crate) fn has_device(&self, number: u64) -> bool {
         self.state.borrow().devices.contains_key(&number)
@@ -121,6 +133,9 @@ impl Shard {
             let moves = device.set.begin_flush();
             if moves.is_empty() {
                 continue;
+            }
+            for moved in &moves {
+                self.context.trimmable.note(&moved.channel);
             }
             let unit = Unit::Ack { reader: Reader::device(number), moves };
             let reply = Reply::Device { shard: self.context.index, number };

@@ -51,11 +51,11 @@ pub(super) async fn run(bench: &Rc<Bench>, args: &Args) -> Result<(), BenchError
             bench.progress.show("open", open.len() as u64, args.streams);
         }
     }
+    let mut report =
+        meter.finish(bench.server.as_ref(), "idle", args.streams, latency, Faults::default());
     let held = Instant::now() + Duration::from_secs(args.hold);
     tokio::time::sleep_until(held).await;
     let after = rss();
-    let mut report =
-        meter.finish(bench.server.as_ref(), "idle", args.streams, latency, Faults::default());
     if let (Some(server), Some(before), Some(after)) = (&mut report.server, before, after) {
         let grown = after.saturating_sub(before) as f64;
         server.kib_per_connection = Some(grown / args.streams as f64);

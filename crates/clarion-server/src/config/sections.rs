@@ -59,7 +59,6 @@ pub(crate) struct Config {
     pub(crate) topics: Topics,
     pub(crate) limits: Limits,
     pub(crate) cursors: Cursors,
-    pub(crate) shared: Shared,
     pub(crate) sse: Sse,
     pub(crate) auth: Auth,
     /// In the order of [`super::listeners::ListenerName::ALL`].
@@ -83,7 +82,6 @@ impl Section for Config {
             topics: Topics::read(reader, "topics"),
             limits: Limits::read(reader, "limits"),
             cursors: Cursors::read(reader, "cursors"),
-            shared: Shared::read(reader, "shared"),
             sse: Sse::read(reader, "sse"),
             auth: Auth::read(reader, "auth"),
             listeners: Listener::read_all(reader, "listeners"),
@@ -327,18 +325,6 @@ section! {
     Cursors {
         /// Acks are stored together, at the latest after this time; a crash may repeat what was acked in it.
         ack_flush: Duration = "100ms", span(1, 60 * SECOND);
-    }
-}
-
-section! {
-    /// Cursors that several members share: queues and reader groups.
-    Shared {
-        /// Time that a member has to ack a message before another one gets it.
-        ack_wait: Duration = "30s", span(10, DAY);
-        /// Times that a message is handed out before it goes to the channel's dead list.
-        max_attempts: u32 = "10", count(1, 1_000_000);
-        /// Messages handed out and not acked yet; at this number nothing more is handed out.
-        max_unacked: usize = "1000", count(1, 65_535);
     }
 }
 

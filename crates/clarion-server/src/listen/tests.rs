@@ -21,7 +21,7 @@ fn an_address_decides_what_is_read() {
     check("user:u", None, Some((Some("u"), Some("default"), None)));
     check("user:u", Some("tv"), Some((Some("u"), Some("tv"), None)));
     check("topic:a/b", None, Some((None, None, Some("topic:a/b"))));
-    check("queue:q", None, Some((None, None, Some("queue:q"))));
+    check("queue:q", None, Some((Some(QUEUE_USER), Some("default"), Some("queue:q"))));
     check("all", None, Some((None, None, Some("all"))));
     check("all", Some("tv"), None);
 }

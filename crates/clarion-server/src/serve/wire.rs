@@ -6,10 +6,9 @@ use crate::config::{
     Config,
     listeners::{AuthMode, Listener},
 };
-use clarion_edge::http::{AllowFrom, ApiKey, HttpConfig};
+use clarion_edge::http::{AllowFrom, ApiKey, HttpConfig, PublishLimits};
 use clarion_node::NodeConfig;
 use clarion_node::config::RetentionTable;
-use clarion_wire::publish::PublishLimits;
 use std::sync::Arc;
 
 /// What the node is told.

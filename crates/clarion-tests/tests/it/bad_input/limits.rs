@@ -114,7 +114,8 @@ fn an_idle_connection_is_closed_without_a_word() {
 
 #[test]
 fn connections_over_the_limit_are_told() {
-    let server = Server::builder().set("limits.connections", "3").start();
+    let server =
+        Server::builder().set("limits.connections", "3").set("limits.streams", "2").start();
     let at = server.addr();
     let mut kept: Vec<Connection> = Vec::new();
     for _ in 0..3 {
