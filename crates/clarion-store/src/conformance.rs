@@ -213,7 +213,7 @@ macro_rules! conformance {
             references_lead_to_bodies, references_do_not_outlive_bodies, no_reference_before_its_body,
             one_winner_of_many, units_see_those_before_them, scans_complete_under_writes,
             keys_of_every_byte, an_old_fence_is_refused,
-            age_is_swept_within_the_budget, empty_channels_give_back_their_names,
+            age_is_swept_within_the_budget, age_is_counted_to_the_millisecond, empty_channels_give_back_their_names,
             a_full_engine_refuses_publishes_only, oversized_keys_are_refused
         );
     };

@@ -192,24 +192,6 @@ impl EmbeddedStore {
             answered.await.unwrap_or_else(|_| Err(ended()))
         })
     }
-
-    /// How often a channel's state was not in the cache; for tests that count what a call costs.
-    pub fn loads(&self) -> BoxFuture<Result<u64, StoreError>> {
-        self.read_with(|engine| Ok(engine.loads()))
-    }
-
-    /// Writes tables out and compacts the log; for tests of what compaction drops.
-    pub fn compact(&self) -> BoxFuture<Result<(), StoreError>> {
-        self.read_with(|engine| {
-            engine.ks.log.rotate_memtable_and_wait()?;
-            Ok(engine.ks.log.major_compact()?)
-        })
-    }
-
-    /// Records of logs that are physically there; for tests of what compaction drops.
-    pub fn physical_records(&self) -> BoxFuture<Result<usize, StoreError>> {
-        self.read_with(|engine| Ok(engine.ks.log.len()?))
-    }
 }
 
 impl Drop for EmbeddedStore {

@@ -26,15 +26,17 @@
 
 enum word {
     SYNC_DELAY_MS, /* set by the test: every sync takes so much longer */
-    SYNC_ERRNO,    /* set by the test: this many syncs fail (see SYNC_FAILS) with this errno */
-    SYNC_FAILS,    /* syncs that still fail; counted down */
-    WRITE_ERRNO,   /* set by the test: writes that make a file hold more fail with this errno while it is not 0 */
+    SYNC_ERRNO,    /* set by the test: what the next SYNC_FAILS syncs fail with */
+    SYNC_FAILS,    /* set by the test, counted down */
+    WRITE_ERRNO,   /* set by the test: writes, and what else takes room, fail with this errno while it is not 0 */
+    SYNC_HOLD,     /* set by the test: syncs do not go on while it is not 0 */
     SYNCS = 16,    /* counted: syncs that came */
     SYNCS_DONE,    /* ... that succeeded */
     SYNCS_FAILED,  /* ... that were made to fail */
     WRITES,        /* writes that came */
     WRITES_FAILED, /* ... that were made to fail */
-    OTHERS,        /* truncations, allocations, renames, removals */
+    OTHERS,        /* truncations, allocations, renames, new folders */
+    SYNCS_HELD,    /* syncs that were or are held */
     WORDS = 64
 };
 
@@ -248,6 +250,13 @@ static int synced(int fd, int (*call)(int)) {
     struct timespec left = {(time_t)(ms / 1000), (long)(ms % 1000) * 1000000};
     while (ms && nanosleep(&left, &left) && errno == EINTR) {
     }
+    if (get(SYNC_HOLD)) {
+        count(SYNCS_HELD);
+        const struct timespec step = {0, 1000000};
+        while (get(SYNC_HOLD)) {
+            nanosleep(&step, NULL);
+        }
+    }
     if (take_failure()) {
         count(SYNCS_FAILED);
         errno = (int)get(SYNC_ERRNO);
@@ -323,15 +332,12 @@ int posix_fallocate64(int fd, off64_t at, off64_t n) {
     return error ? error : REAL(posix_fallocate64)(fd, at, n);
 }
 
-/* Opening may make a file. */
-static int opened(const char *path, int flags, int made) {
-    (void)flags;
-    if (log_fd >= 0 && made) {
+static void note_made(const char *path) {
+    if (log_fd >= 0) {
         pthread_mutex_lock(&order);
         note("C %s", path);
         pthread_mutex_unlock(&order);
     }
-    return 0;
 }
 
 static int makes(const char *path, int flags) {
@@ -361,8 +367,8 @@ static int refused(void) {
         return -1;                                                                                                     \
     }                                                                                                                  \
     int fd = call;                                                                                                     \
-    if (fd >= 0) {                                                                                                     \
-        opened(path, flags, made);                                                                                     \
+    if (fd >= 0 && made) {                                                                                             \
+        note_made(path);                                                                                               \
     }                                                                                                                  \
     return fd
 
@@ -376,7 +382,7 @@ int mkdir(const char *path, mode_t mode) {
     int done = REAL(mkdir)(path, mode);
     if (done == 0 && ours_path(path)) {
         count(OTHERS);
-        opened(path, O_CREAT, 1);
+        note_made(path);
     }
     return done;
 }

@@ -293,7 +293,8 @@ pub struct ReadRange {
 pub struct Page {
     /// The log's state in the moment of the read.
     pub head: Head,
-    /// In the order asked for.
+    /// In the order asked for. From a `filter:` log: seq and epoch are those of that log, id, channel and content those of
+    /// the message that the reference leads to.
     pub messages: Vec<Message>,
     /// The last seq that was looked at, in the order asked for: beyond the last message when expired, erased or
     /// trimmed ones follow it; the range's end (clipped to the head) when the page is complete.

@@ -1,6 +1,6 @@
 //! Catching up: pages from the store for subscriptions that are behind, as their outboxes drain.
 
-use super::deliver::{OWN_BYTES, flush};
+use super::deliver::make_room;
 use super::{SessionKey, Shard, State};
 use crate::attach::Start;
 use crate::clock;
@@ -130,20 +130,14 @@ impl Shard {
                 .devices
                 .get(&session.number)
                 .is_some_and(|d| d.set.is_acked(&entry.channel, message.epoch, message.seq));
-        let (config, counters) = (&self.context.config, &self.context.counters);
         let frame = state.frames.get(&*session.outlet, message);
-        let need = frame.len() + OWN_BYTES;
-        let mut room = session.outbox.has_room(need, config.outbox_bytes, config.outbox_messages);
-        if !room && !acked {
-            flush(session, counters, state.timers.now());
-            room = session.outbox.has_room(need, config.outbox_bytes, config.outbox_messages);
-        }
+        let room = acked || make_room(session, frame.len(), &self.context, state.timers.now());
         let sub = &mut session.subs[usize::from(waiter.sub)].sub;
         match sub.offer(message.seq, acked, room) {
             Offer::Deliver => {
                 let given = Given { message, start: sub.start() };
                 session.outlet.deliver(given, frame, session.outbox.begin_message());
-                counters.delivered.add(1);
+                self.context.counters.delivered.add(1);
                 true
             }
             Offer::Skip => true,

@@ -4,7 +4,7 @@
 //! catching up (stored) or dropped and counted (live).
 
 use super::session::Session;
-use super::{SessionKey, Shard, State};
+use super::{SessionKey, Shard, ShardContext, State};
 use crate::metrics::ShardCounters;
 use clarion_core::port::outlet::{Given, Outlet};
 use clarion_core::subscription::Hint;
@@ -12,7 +12,7 @@ use clarion_core::{Address, Epoch, Message, Seq};
 use std::io::ErrorKind;
 
 /// Bytes that an outlet may add to a shared frame.
-pub(super) const OWN_BYTES: usize = 256;
+const OWN_BYTES: usize = 256;
 
 /// The encoded forms of one record, by outlet format.
 #[derive(Default)]
@@ -76,6 +76,29 @@ pub(super) fn flush(session: &mut Session, counters: &ShardCounters, now: u64) -
     Flushed::All
 }
 
+/// Whether a frame of `bytes` (and what its outlet adds) fits into the session's outbox; flushes it once to make room.
+pub(super) fn make_room(
+    session: &mut Session,
+    bytes: usize,
+    context: &ShardContext,
+    now: u64,
+) -> bool {
+    let (config, need) = (&context.config, bytes + OWN_BYTES);
+    let fits = |s: &Session| s.outbox.has_room(need, config.outbox_bytes, config.outbox_messages);
+    if !fits(session) {
+        flush(session, &context.counters, now);
+    }
+    fits(session)
+}
+
+/// Lists a session for the end of the tick.
+fn list_dirty(session: &mut Session, dirty: &mut Vec<SessionKey>) {
+    if !session.dirty {
+        session.dirty = true;
+        dirty.push(session.key);
+    }
+}
+
 impl Shard {
     /// A committed record: to every live subscription that expects it.
     pub(super) fn deliver_stored(&self, message: &Message) {
@@ -83,32 +106,21 @@ impl Shard {
         let state = &mut *guard;
         let Some(list) = state.live.get(&message.channel) else { return };
         state.frames.reset();
-        let (config, counters) = (&self.context.config, &self.context.counters);
+        let (counters, now) = (&self.context.counters, state.timers.now());
         let mut delivered = 0;
         for entry in list {
             let Some(session) = state.sessions.at_mut(entry.session) else { continue };
+            let at = usize::from(entry.sub);
             if session.closing.is_some() {
                 continue;
             }
-            let sub = &mut session.subs[usize::from(entry.sub)].sub;
-            if !sub.is_live() {
-                sub.hint(message.epoch, message.seq, false, false);
+            if !session.subs[at].sub.is_live() {
+                session.subs[at].sub.hint(message.epoch, message.seq, false, false);
                 continue;
             }
             let frame = state.frames.get(&*session.outlet, message);
-            let fits = |s: &Session| {
-                s.outbox.has_room(
-                    frame.len() + OWN_BYTES,
-                    config.outbox_bytes,
-                    config.outbox_messages,
-                )
-            };
-            let mut room = fits(session);
-            if !room {
-                flush(session, counters, state.timers.now());
-                room = fits(session);
-            }
-            let sub = &mut session.subs[usize::from(entry.sub)].sub;
+            let room = make_room(session, frame.len(), &self.context, now);
+            let sub = &mut session.subs[at].sub;
             match sub.hint(message.epoch, message.seq, false, room) {
                 Hint::Deliver => {
                     let given = Given { message, start: sub.start() };
@@ -118,10 +130,7 @@ impl Shard {
                 Hint::Behind => counters.behind.add(1),
                 Hint::Ignore => continue,
             }
-            if !session.dirty {
-                session.dirty = true;
-                state.dirty.push(session.key);
-            }
+            list_dirty(session, &mut state.dirty);
         }
         counters.delivered.add(delivered);
     }
@@ -132,7 +141,7 @@ impl Shard {
         let state = &mut *guard;
         let Some(list) = state.live.get(&message.channel) else { return };
         state.frames.reset();
-        let (config, counters) = (&self.context.config, &self.context.counters);
+        let (counters, now) = (&self.context.counters, state.timers.now());
         let (mut delivered, mut dropped) = (0, 0);
         for entry in list {
             let Some(session) = state.sessions.at_mut(entry.session) else { continue };
@@ -140,30 +149,14 @@ impl Shard {
                 continue;
             }
             let frame = state.frames.get(&*session.outlet, message);
-            let fits = |s: &Session| {
-                s.outbox.has_room(
-                    frame.len() + OWN_BYTES,
-                    config.outbox_bytes,
-                    config.outbox_messages,
-                )
-            };
-            if !fits(session) {
-                flush(session, counters, state.timers.now());
-                if !fits(session) {
-                    dropped += 1;
-                    continue;
-                }
+            if !make_room(session, frame.len(), &self.context, now) {
+                dropped += 1;
+                continue;
             }
-            session.outlet.deliver(
-                Given { message, start: 0 },
-                frame,
-                session.outbox.begin_message(),
-            );
+            let given = Given { message, start: 0 };
+            session.outlet.deliver(given, frame, session.outbox.begin_message());
+            list_dirty(session, &mut state.dirty);
             delivered += 1;
-            if !session.dirty {
-                session.dirty = true;
-                state.dirty.push(session.key);
-            }
         }
         counters.delivered.add(delivered);
         counters.dropped_outbox.add(dropped);
@@ -179,21 +172,15 @@ impl Shard {
             let sub = &mut session.subs[usize::from(entry.sub)].sub;
             if sub.hint(epoch, seq, false, false) == Hint::Behind {
                 self.context.counters.behind.add(1);
-                if !session.dirty {
-                    session.dirty = true;
-                    state.dirty.push(session.key);
-                }
+                list_dirty(session, &mut state.dirty);
             }
         }
     }
 
     /// The session has bytes to write, or a subscription that is behind; the end of the tick sees to it.
     pub(super) fn mark_dirty(&self, state: &mut State, key: SessionKey) {
-        if let Some(session) = state.sessions.get_mut(key)
-            && !session.dirty
-        {
-            session.dirty = true;
-            state.dirty.push(key);
+        if let Some(session) = state.sessions.get_mut(key) {
+            list_dirty(session, &mut state.dirty);
         }
     }
 

@@ -9,7 +9,7 @@ use crate::attach::{Attach, Start};
 use crate::clock;
 use clarion_core::port::outlet::{CloseReason, Outlet};
 use clarion_core::subscription::Subscription;
-use clarion_core::{Address, Code, Millis, Refusal};
+use clarion_core::{Address, Code, Millis, Refusal, Seq};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -18,6 +18,16 @@ pub(super) struct SubEntry {
     pub(super) channel: Address,
     pub(super) start: Start,
     pub(super) sub: Subscription,
+    /// The device has acked everything below where this subscription began, so its tokens ack that too: an ack that a
+    /// crash forgot comes back with them.
+    pub(super) acked_below: bool,
+}
+
+impl SubEntry {
+    /// The first seq that a cumulative ack of what was given covers.
+    pub(super) fn given_from(&self) -> Seq {
+        if self.acked_below { 1 } else { self.sub.start() }
+    }
 }
 
 /// One live connection.
@@ -35,6 +45,8 @@ pub(super) struct Session {
     /// Timer tick of the last write.
     pub(super) last_write: u64,
     pub(super) dirty: bool,
+    /// Its client was told that the stream is open: what is published from then on reaches it.
+    pub(super) opened: bool,
     /// It ends when its outbox is empty, at the latest with this timer tick.
     pub(super) closing: Option<u64>,
 }
@@ -50,6 +62,13 @@ pub(crate) struct SessionView {
 }
 
 impl Session {
+    /// Tells the client that the stream is open, once.
+    pub(super) fn open(&mut self) {
+        if !std::mem::replace(&mut self.opened, true) {
+            self.outlet.open(self.outbox.control());
+        }
+    }
+
     fn view(&self, key: SessionKey) -> SessionView {
         SessionView {
             key,
@@ -81,8 +100,9 @@ impl Shard {
             channel,
             start,
             sub: Subscription::entering(),
+            acked_below: false,
         });
-        let mut session = Session {
+        let session = Session {
             key: SessionKey { index: 0, generation: 0 },
             user: plan.user.clone(),
             device: plan.device,
@@ -94,12 +114,11 @@ impl Shard {
             since: clock::now(),
             last_write: state.timers.now(),
             dirty: false,
+            opened: false,
             closing: None,
         };
-        session.outlet.open(session.outbox.control());
         let key = state.sessions.insert(|key| Session { key, ..session });
         self.enter(state, key, plan.user);
-        self.mark_dirty(state, key);
         let heartbeat = state.timers.heartbeat_at(state.timers.now());
         state.timers.arm(key, heartbeat);
         self.context.counters.sessions.set(state.sessions.len() as u64);
@@ -172,6 +191,7 @@ impl Shard {
             return;
         }
         session.closing = Some(deadline);
+        session.open();
         session.outlet.close(reason, self.context.config.retry_ms, session.outbox.control());
         state.timers.arm(key, deadline);
         self.mark_dirty(state, key);

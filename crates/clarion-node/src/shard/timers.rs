@@ -121,7 +121,7 @@ impl Shard {
             return state.timers.arm(key, heartbeat);
         }
         // A connection that takes no bytes gets no heartbeat on top; one that is idle learns here that it is dead.
-        if session.outbox.len() == 0 {
+        if session.opened && session.outbox.len() == 0 {
             session.outlet.heartbeat(session.outbox.control());
             if deliver::flush(session, &self.context.counters, now) == Flushed::Lost {
                 return self.remove(state, key);

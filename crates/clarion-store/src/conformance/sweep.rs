@@ -65,6 +65,24 @@ pub fn age_is_swept_within_the_budget(factory: &dyn Factory) {
     }
 }
 
+/// Exactly at its age a message still stays.
+pub fn age_is_counted_to_the_millisecond(factory: &dyn Factory) {
+    let subject = factory.fresh();
+    let store = subject.store();
+    let a = user("a");
+    let retention = Retention { age_ms: 10 * DAY, ..unbounded() };
+    let publish = |now| {
+        let publish = Publish { retention, ..publish_to(&a, text("")) };
+        stored(&commit_at(&store, now, vec![Unit::Publish(publish)])[0]);
+    };
+    let hour = NOW.next_multiple_of(HOUR);
+    for at in [hour, hour + HOUR - 1, hour + HOUR, hour + HOUR + 1] {
+        publish(at);
+    }
+    assert_eq!(sweep_all(&store, hour + 10 * DAY + HOUR, 9), 2);
+    assert_eq!(head(&store, &a).first, 3);
+}
+
 /// An empty channel without readers is forgotten after a while; when it returns its history is a new one.
 pub fn empty_channels_give_back_their_names(factory: &dyn Factory) {
     let mut subject = factory.fresh();

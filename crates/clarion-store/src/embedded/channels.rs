@@ -1,7 +1,8 @@
 //! Channels by name: their numbers, their states, and a bounded cache of both.
 //!
 //! Invariants: a cached state is the committed one, never ahead of what readers may see; only the writer changes
-//! states and only after its commit. What somebody holds is not evicted, so there is one `Channel` per name at a time.
+//! states and only after its commit, and what it writes to stands in the cache meanwhile. What somebody holds is not
+//! evicted, so there is one `Channel` per name at a time.
 //! A state that is not cached is loaded from a name, a channel record and the log's last record: no scan.
 
 use super::codec::{self, ChannelRecord};
@@ -145,15 +146,17 @@ impl Channels {
         self.lock().departures
     }
 
-    /// Keeps what was loaded, unless somebody was faster or it may be stale. Returns the one to use.
-    fn keep(&self, loaded: Channel, departures: u64) -> Arc<Channel> {
+    /// Keeps what was loaded, unless somebody was faster or it may be stale: `departures` is what it was before the
+    /// load; `None` = the writer's own load, which cannot be stale and must be kept, because what it commits has to
+    /// show in the one `Channel` that others find. Returns the one to use.
+    fn keep(&self, loaded: Channel, departures: Option<u64>) -> Arc<Channel> {
         let mut maps = self.lock();
         let present = maps.hot.get(&loaded.address).or_else(|| maps.cold.get(&loaded.address));
         if let Some(present) = present {
             return present.clone();
         }
         let loaded = Arc::new(loaded);
-        if maps.departures == departures {
+        if departures.is_none_or(|before| before == maps.departures) {
             self.put(&mut maps, loaded.clone());
         }
         loaded
@@ -180,10 +183,28 @@ impl Channels {
 impl Engine {
     /// The channel of this name, if there is one.
     pub(super) fn channel(&self, address: &Address) -> Result<Option<Arc<Channel>>, Fault> {
-        if let Some(channel) = self.channels.get(address) {
-            return Ok(Some(channel));
+        match self.channels.get(address) {
+            Some(channel) => Ok(Some(channel)),
+            None => self.load_channel(address, Some(self.channels.departures())),
         }
-        let departures = self.channels.departures();
+    }
+
+    /// The same for the writer.
+    pub(super) fn channel_to_write(
+        &self,
+        address: &Address,
+    ) -> Result<Option<Arc<Channel>>, Fault> {
+        match self.channels.get(address) {
+            Some(channel) => Ok(Some(channel)),
+            None => self.load_channel(address, None),
+        }
+    }
+
+    fn load_channel(
+        &self,
+        address: &Address,
+        departures: Option<u64>,
+    ) -> Result<Option<Arc<Channel>>, Fault> {
         let snapshot = self.db.snapshot();
         let Some(number) = snapshot.get(&self.ks.names, keys::name(address))? else {
             return Ok(None);
@@ -275,9 +296,9 @@ mod tests {
     #[test]
     fn the_cache_is_bounded_and_keeps_what_is_held() {
         let cache = Channels::new(16);
-        let held = cache.keep(channel(0), 0);
+        let held = cache.keep(channel(0), None);
         for n in 1..1_000 {
-            cache.keep(channel(n), cache.departures());
+            cache.keep(channel(n), Some(cache.departures()));
             let maps = cache.lock();
             assert!(maps.hot.len() + maps.cold.len() <= 17, "{}", maps.hot.len());
         }
@@ -290,8 +311,10 @@ mod tests {
         let cache = Channels::new(16);
         let before = cache.departures();
         cache.forget(&channel(7).address);
-        let loaded = cache.keep(channel(7), before);
+        let loaded = cache.keep(channel(7), Some(before));
         assert!(cache.get(&loaded.address).is_none());
+        let own = cache.keep(channel(7), None);
+        assert!(Arc::ptr_eq(&cache.get(&own.address).unwrap(), &own), "the writer's own is");
     }
 
     #[test]

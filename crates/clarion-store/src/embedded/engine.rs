@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Bound;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// Half a day: what one keyspace of remembered publishes covers.
@@ -217,11 +217,6 @@ impl Engine {
             return Ok(None);
         };
         Ok(Some(Claim::take(&value).ok_or_else(|| Fault::damaged("a claim"))?))
-    }
-
-    /// Number of loads so far; for tests that count what a call costs.
-    pub(super) fn loads(&self) -> u64 {
-        self.loads.load(Ordering::Relaxed)
     }
 }
 

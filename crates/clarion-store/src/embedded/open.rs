@@ -226,7 +226,10 @@ fn parse_format(bytes: &[u8]) -> Result<BTreeMap<String, String>, OpenError> {
 /// store in place of what was lost.
 fn check_parts(dir: &Path, keyspaces: &BTreeMap<String, String>) -> Result<(), OpenError> {
     let db = dir.join(DB);
-    for (name, folder) in keyspaces {
+    // fjall's own list of keyspaces: without its marker fjall takes all others for strays and deletes them.
+    let own = ("list", "0");
+    let ours = keyspaces.iter().map(|(name, folder)| (name.as_str(), folder.as_str()));
+    for (name, folder) in ours.chain([own]) {
         let marker = db.join("keyspaces").join(folder).join(KEYSPACE_MARKER);
         if !marker.is_file() {
             let detail = format!("{} is missing", marker.display());

@@ -233,7 +233,7 @@ impl Writer {
         {
             return Ok(Some(*index));
         }
-        if let Some(channel) = self.engine.channel(address)? {
+        if let Some(channel) = self.engine.channel_to_write(address)? {
             if let Some(index) = channel.touched(self.batch_number) {
                 return Ok(Some(index));
             }

@@ -4,12 +4,12 @@
 //! read has a deadline; nothing is retried. Must not know: the client library, which has tests of its own.
 
 use clarion_tests::{
-    Server,
+    DEADLINE, Server,
     raw::{Answer, Connection, request},
     wait_for,
 };
 use serde_json::{Value, json};
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Instant};
 
 /// Calls over one keep-alive connection.
 pub(crate) struct Api {
@@ -247,8 +247,11 @@ impl Stream {
 
     /// The next event, or the stream's end; comments and `retry` are passed over.
     pub(crate) fn next(&mut self) -> Option<Event> {
+        let deadline = Instant::now() + DEADLINE;
         loop {
             let block = self.block()?;
+            // Heartbeats alone would keep a read going for ever.
+            assert!(Instant::now() < deadline, "no event within {DEADLINE:?}");
             let block = String::from_utf8(block).expect("events are UTF-8");
             let (mut name, mut data, mut id) = (None, None, None);
             for line in block.lines() {

@@ -308,6 +308,7 @@ fn refusals_before_a_handler_are_documented() {
         .set("listeners.http.auth", "required")
         .set(key, &keys)
         .set("limits.body_bytes", "1KiB")
+        .set("limits.payload_bytes", "512")
         .start();
     let at = server.addr();
     let reader = [("authorization", "Bearer reader")];
