@@ -32,13 +32,19 @@ impl CursorSet {
                 entry.cursor.merge(cursor);
             }
             Some(_) => {}
-            None => self.entries.push(Entry {
-                channel: channel.clone(),
-                epoch,
-                cursor: cursor.clone(),
-                dirty: false,
-                in_flush: false,
-            }),
+            None => {
+                // Most devices read two channels, and there is one set for each attached device.
+                if self.entries.is_empty() {
+                    self.entries.reserve_exact(2);
+                }
+                self.entries.push(Entry {
+                    channel: channel.clone(),
+                    epoch,
+                    cursor: cursor.clone(),
+                    dirty: false,
+                    in_flush: false,
+                });
+            }
         }
     }
 

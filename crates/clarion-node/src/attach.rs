@@ -192,6 +192,8 @@ impl Node {
                 let start = match (spec.from, resumed) {
                     (None | Some(From::Unacked), _) => Start::Cursor,
                     (Some(_), Some(position)) => Start::After(position.epoch, position.seq),
+                    // Coming back: nothing was given of this channel yet, and where it began the first time is over.
+                    (Some(_), None) if resume.number != 0 => Start::Cursor,
                     // A seq counts in the reader's own channel; the rest of a feed goes on where it was.
                     (Some(From::Seq(_)), None) if channel.kind() == AddressKind::All && is_feed => {
                         Start::Cursor

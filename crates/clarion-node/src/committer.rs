@@ -2,7 +2,7 @@
 //!
 //! Owns: the bounded queue of submissions and one thread that takes what is there, has it committed with one fsync, and
 //! hands answers and records on. While a commit runs the next batch gathers. Publishers that were answered together
-//! come back one by one: a batch waits for half as many as the last one had, at most an eighth of the time that one
+//! come back one by one: a batch waits for most of as many as the last one had, at most a quarter of the time that one
 //! took, so that an fsync is not spent on the first of them. Who publishes alone never waits. Invariants: a submission
 //! is never split; answers come in submission order; records reach every shard in commit order, before the publisher is
 //! answered. Must not know: protocols, what the records mean.
@@ -118,11 +118,12 @@ impl CommitQueue {
         while waiting.submissions.is_empty() && !waiting.closed {
             waiting = self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
-        if waiting.units < last.units / 2 && !waiting.closed {
-            waiting.wanted = last.units / 2;
-            let patience = (last.took / 8).min(PATIENCE_MAX);
+        let worth = last.worth();
+        if waiting.units < worth && !waiting.closed {
+            waiting.wanted = worth;
+            let patience = (last.took / 4).min(PATIENCE_MAX);
             let waited = self.arrived.wait_timeout_while(waiting, patience, |waiting| {
-                waiting.units < last.units / 2 && !waiting.closed
+                waiting.units < worth && !waiting.closed
             });
             waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -134,7 +135,7 @@ impl CommitQueue {
     /// The next batch if it is worth an fsync already.
     fn take_now(&self, last: &Last) -> Vec<Submission> {
         let mut waiting = self.lock();
-        if waiting.units >= (last.units / 2).max(1) {
+        if waiting.units >= last.worth().max(1) {
             self.take_bounded(&mut waiting)
         } else {
             Vec::new()
@@ -181,6 +182,13 @@ struct Last {
     took: Duration,
 }
 
+impl Last {
+    /// How many units are worth an fsync while the publishers of the last batch come back.
+    fn worth(&self) -> usize {
+        self.units - self.units / 8
+    }
+}
+
 /// A publish under way: what the shards will be told when it is committed.
 struct Going {
     channel: Address,
@@ -200,6 +208,8 @@ pub(crate) struct Committer {
     pub(crate) interest: Arc<Interest>,
     pub(crate) mailboxes: Arc<[Arc<Mailbox>]>,
     pub(crate) counters: Arc<CommitCounters>,
+    /// Where the publishers wait.
+    pub(crate) runtime: tokio::runtime::Handle,
 }
 
 impl Committer {
@@ -254,29 +264,37 @@ impl Committer {
     }
 
     fn finish(&self, under_way: UnderWay, result: Result<Committed, StoreError>) {
-        let mut flushed: Vec<Vec<(u64, bool)>> = vec![Vec::new(); self.mailboxes.len()];
+        let mut answers = Answers::new(self.mailboxes.len());
         match result {
             Ok(committed) => {
                 self.hint(under_way.going, &committed.results);
                 let mut results = committed.results.into_iter();
                 for (reply, count) in under_way.replies {
                     let part: Vec<Done> = results.by_ref().take(count).collect();
-                    answer(reply, Ok((committed.durability, part)), &mut flushed);
+                    answers.add(reply, Ok((committed.durability, part)));
                 }
             }
             Err(error) => {
                 self.counters.failed();
                 tracing::debug!(%error, "a commit failed");
                 for (reply, _) in under_way.replies {
-                    answer(reply, Err(error.clone()), &mut flushed);
+                    answers.add(reply, Err(error.clone()));
                 }
             }
         }
-        for (mailbox, devices) in self.mailboxes.iter().zip(flushed) {
+        for (mailbox, devices) in self.mailboxes.iter().zip(answers.flushed) {
             if !devices.is_empty() {
                 mailbox.post_flushed(devices);
             }
         }
+        // Told from within their runtime, the publishers cost it one wake instead of one each.
+        let tasks = answers.tasks;
+        self.runtime.spawn(async move {
+            for (publisher, answer) in tasks {
+                // The publisher may have gone; its units took effect all the same.
+                let _ = publisher.send(answer);
+            }
+        });
     }
 
     /// Records of the batch, in commit order, one entry for each shard that has somebody live.
@@ -312,11 +330,23 @@ impl Committer {
     }
 }
 
-fn answer(reply: Reply, answer: CommitAnswer, flushed: &mut [Vec<(u64, bool)>]) {
-    match reply {
-        // The caller may have gone; its units took effect all the same.
-        Reply::Task(sender) => drop(sender.send(answer)),
-        Reply::Device { shard, number } => flushed[shard].push((number, answer.is_ok())),
+/// The answers of a batch, by who is told.
+struct Answers {
+    tasks: Vec<(oneshot::Sender<CommitAnswer>, CommitAnswer)>,
+    /// Devices by shard, and whether their acks are written.
+    flushed: Vec<Vec<(u64, bool)>>,
+}
+
+impl Answers {
+    fn new(shards: usize) -> Self {
+        Self { tasks: Vec::new(), flushed: vec![Vec::new(); shards] }
+    }
+
+    fn add(&mut self, reply: Reply, answer: CommitAnswer) {
+        match reply {
+            Reply::Task(publisher) => self.tasks.push((publisher, answer)),
+            Reply::Device { shard, number } => self.flushed[shard].push((number, answer.is_ok())),
+        }
     }
 }
 

@@ -120,6 +120,7 @@ impl Node {
             interest: inner.interest.clone(),
             mailboxes: inner.mailboxes.clone(),
             counters: inner.commit_counters.clone(),
+            runtime: tokio::runtime::Handle::current(),
         };
         threads.committer = Some(self.supervised("committer".into(), move || committer.run())?);
         for (index, mailbox) in inner.mailboxes.iter().enumerate() {

@@ -1,6 +1,6 @@
 /* A failing disk, for tests: preloaded into the server, it stands between it and the C library.
  *
- * CLARION_SHIM_DIR   the data directory (a real path); files elsewhere are left alone
+ * CLARION_SHIM_DIR   the folder that holds the data directory (a real path); files elsewhere are left alone
  * CLARION_SHIM_CTL   a file of 64 words (uint64, native order), shared with the test: see enum word
  * CLARION_SHIM_LOG   when set, a log of what a power failure now would undo: see the comments at note()
  *
@@ -29,7 +29,7 @@ enum word {
     SYNC_ERRNO,    /* set by the test: what the next SYNC_FAILS syncs fail with */
     SYNC_FAILS,    /* set by the test, counted down */
     WRITE_ERRNO,   /* set by the test: writes, and what else takes room, fail with this errno while it is not 0 */
-    SYNC_HOLD,     /* set by the test: syncs do not go on while it is not 0 */
+    SYNC_HOLD,     /* set by the test: fdatasyncs, which commits wait for, do not go on while it is not 0 */
     SYNCS = 16,    /* counted: syncs that came */
     SYNCS_DONE,    /* ... that succeeded */
     SYNCS_FAILED,  /* ... that were made to fail */
@@ -237,7 +237,7 @@ static int take_failure(void) {
     return 0;
 }
 
-static int synced(int fd, int (*call)(int)) {
+static int synced(int fd, int (*call)(int), int may_hold) {
     struct stat stat;
     if (!ours(fd, &stat)) {
         return call(fd);
@@ -250,7 +250,7 @@ static int synced(int fd, int (*call)(int)) {
     struct timespec left = {(time_t)(ms / 1000), (long)(ms % 1000) * 1000000};
     while (ms && nanosleep(&left, &left) && errno == EINTR) {
     }
-    if (get(SYNC_HOLD)) {
+    if (may_hold && get(SYNC_HOLD)) {
         count(SYNCS_HELD);
         const struct timespec step = {0, 1000000};
         while (get(SYNC_HOLD)) {
@@ -282,8 +282,8 @@ static int synced(int fd, int (*call)(int)) {
     return 0;
 }
 
-int fsync(int fd) { return synced(fd, REAL(fsync)); }
-int fdatasync(int fd) { return synced(fd, REAL(fdatasync)); }
+int fsync(int fd) { return synced(fd, REAL(fsync), 0); }
+int fdatasync(int fd) { return synced(fd, REAL(fdatasync), 1); }
 
 static int resized(int fd, off64_t size, int (*call)(int, off64_t)) {
     struct stat stat;

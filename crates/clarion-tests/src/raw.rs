@@ -128,6 +128,17 @@ impl Connection {
         Ok(Answer { status, headers: lines.filter_map(header).collect(), body: Vec::new() })
     }
 
+    /// Reads one chunk of a chunked body; the last one is empty.
+    pub fn chunk(&mut self) -> io::Result<Vec<u8>> {
+        let line = self.until(b"\r\n")?;
+        let line = String::from_utf8_lossy(&line).into_owned();
+        let size = line.trim().split(';').next().unwrap_or_default();
+        let size = usize::from_str_radix(size, 16).map_err(io::Error::other)?;
+        let mut chunk = self.take(size + 2)?;
+        chunk.truncate(size);
+        Ok(chunk)
+    }
+
     /// Reads up to and including this mark.
     pub fn until(&mut self, mark: &[u8]) -> io::Result<Vec<u8>> {
         loop {
@@ -156,15 +167,11 @@ impl Connection {
     fn chunks(&mut self) -> io::Result<Vec<u8>> {
         let mut body = Vec::new();
         loop {
-            let line = self.until(b"\r\n")?;
-            let line = String::from_utf8_lossy(&line).into_owned();
-            let size = line.trim().split(';').next().unwrap_or_default();
-            let size = usize::from_str_radix(size, 16).map_err(io::Error::other)?;
-            let chunk = self.take(size + 2)?;
-            if size == 0 {
+            let chunk = self.chunk()?;
+            if chunk.is_empty() {
                 return Ok(body);
             }
-            body.extend_from_slice(&chunk[..size]);
+            body.extend_from_slice(&chunk);
         }
     }
 

@@ -12,7 +12,8 @@ use crate::{Address, Epoch, Message, Seq};
 pub struct Given<'a> {
     /// The message.
     pub message: &'a Message,
-    /// First seq that this subscription gave; a cumulative ack of this delivery covers `start..=seq`. 0 when live.
+    /// First seq that a cumulative ack of this delivery covers, up to its own: what this subscription gave, and what
+    /// its device had acked before. 0 when live.
     pub start: Seq,
 }
 

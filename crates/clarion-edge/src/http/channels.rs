@@ -25,8 +25,10 @@ const BYTES_MAX: usize = 8 << 20;
 #[into_params(parameter_in = Query)]
 pub(super) struct ReadParams {
     /// Ascending, above this seq. Default 0.
+    #[param(format = "uint64")]
     after: Option<u64>,
     /// Descending, below this seq.
+    #[param(format = "uint64")]
     before: Option<u64>,
     /// At most so many, 1 to 1,000. Default 100.
     #[param(minimum = 1, maximum = 1000)]
@@ -144,6 +146,7 @@ pub(super) async fn read(
 #[into_params(parameter_in = Query)]
 pub(super) struct TrimParams {
     /// The first seq to keep.
+    #[param(format = "uint64")]
     below: u64,
 }
 

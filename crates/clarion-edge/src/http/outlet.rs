@@ -11,10 +11,43 @@ use clarion_wire::sse;
 use clarion_wire::token::{self, POSITIONS_MAX, Secret, TokenPosition};
 use std::sync::Arc;
 
-/// The head of a stream whose connection left hyper. Its body ends with the connection.
+/// The head of a stream whose connection left hyper.
 const HEAD: &[u8] =
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n\
-    x-accel-buffering: no\r\nconnection: close\r\n\r\n";
+    x-accel-buffering: no\r\nconnection: close\r\n";
+/// Place for a chunk's size.
+const CHUNK_HEAD: &[u8] = b"00000000\r\n";
+/// Ends a chunked body.
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// How a stream's bytes become an HTTP body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// Hyper sees to it.
+    Hyper,
+    /// One chunk for each event: clients that read a body without chunks wait for a buffer to fill.
+    Chunked,
+    /// The connection's end is the body's end, for HTTP/1.0.
+    UntilClose,
+}
+
+impl Framing {
+    /// What `write` appends, as a part of the body.
+    fn part(self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+        if self != Self::Chunked {
+            return write(out);
+        }
+        let at = out.len();
+        out.extend_from_slice(CHUNK_HEAD);
+        write(out);
+        let mut size = out.len() - at - CHUNK_HEAD.len();
+        for digit in out[at..at + 8].iter_mut().rev() {
+            *digit = b"0123456789abcdef"[size & 15];
+            size >>= 4;
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+}
 
 /// What the tokens of a stream name beside positions.
 #[derive(Debug, Clone, Copy)]
@@ -30,13 +63,17 @@ pub(super) struct SseOutlet {
     /// Most recent first; grows with the channels that moved.
     positions: Vec<TokenPosition>,
     retry_ms: u64,
-    /// Write the response's head too.
-    raw: bool,
+    framing: Framing,
 }
 
 impl SseOutlet {
-    pub(super) fn new(secret: Arc<Secret>, owner: TokenOwner, retry_ms: u64, raw: bool) -> Self {
-        Self { secret, owner, positions: Vec::new(), retry_ms, raw }
+    pub(super) fn new(
+        secret: Arc<Secret>,
+        owner: TokenOwner,
+        retry_ms: u64,
+        framing: Framing,
+    ) -> Self {
+        Self { secret, owner, positions: Vec::new(), retry_ms, framing }
     }
 
     /// Notes a delivery; its position is the most recent now.
@@ -74,33 +111,47 @@ impl Outlet for SseOutlet {
     }
 
     fn deliver(&mut self, given: Given<'_>, frame: &[u8], out: &mut Vec<u8>) {
-        if !given.message.is_live() {
-            self.moved(&given);
-            let ReaderRef { number, user_tag } = self.owner.reader;
+        if given.message.is_live() {
+            return self.framing.part(out, |out| out.extend_from_slice(frame));
+        }
+        self.moved(&given);
+        let TokenOwner { reader: ReaderRef { number, user_tag }, principal_tag } = self.owner;
+        self.framing.part(out, |out| {
             out.extend_from_slice(b"id: ");
             let positions = self.positions.iter().copied();
-            token::encode(&self.secret, number, user_tag, self.owner.principal_tag, positions, out);
+            token::encode(&self.secret, number, user_tag, principal_tag, positions, out);
             out.push(b'\n');
-        }
-        out.extend_from_slice(frame);
+            out.extend_from_slice(frame);
+        });
     }
 
     fn open(&mut self, out: &mut Vec<u8>) {
-        if self.raw {
-            out.extend_from_slice(HEAD);
+        match self.framing {
+            Framing::Hyper => {}
+            Framing::Chunked => {
+                out.extend_from_slice(HEAD);
+                out.extend_from_slice(b"transfer-encoding: chunked\r\n\r\n");
+            }
+            Framing::UntilClose => {
+                out.extend_from_slice(HEAD);
+                out.extend_from_slice(b"\r\n");
+            }
         }
-        sse::retry(self.retry_ms, out);
+        self.framing.part(out, |out| sse::retry(self.retry_ms, out));
     }
 
     fn gap(&mut self, channel: &Address, epoch: Epoch, gap: Gap, out: &mut Vec<u8>) {
-        sse::gap(channel, epoch, gap, out);
+        self.framing.part(out, |out| sse::gap(channel, epoch, gap, out));
     }
 
     fn heartbeat(&mut self, out: &mut Vec<u8>) {
-        out.extend_from_slice(sse::HEARTBEAT);
+        self.framing.part(out, |out| out.extend_from_slice(sse::HEARTBEAT));
     }
 
     fn close(&mut self, reason: CloseReason, retry_ms: u64, out: &mut Vec<u8>) {
-        sse::close(reason.name(), retry_ms, out);
+        self.framing.part(out, |out| sse::close(reason.name(), retry_ms, out));
+        if self.framing == Framing::Chunked {
+            out.extend_from_slice(LAST_CHUNK);
+        }
     }
 }

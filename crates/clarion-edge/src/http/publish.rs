@@ -45,7 +45,7 @@ pub(super) struct PublishRequestDoc {
     #[schema(nullable = false)]
     headers: Option<Vec<(String, String)>>,
     /// Seconds to live: absent = as long as the channel keeps it, 0 = only for those who are there.
-    #[schema(nullable = false, minimum = 0)]
+    #[schema(nullable = false, format = "uint64", minimum = 0)]
     expire: Option<u64>,
     /// The same key again on the channel within 24 h returns the first answer.
     #[schema(nullable = false, min_length = 1, max_length = 256)]

@@ -3,7 +3,7 @@
 use super::auth::Caller;
 use super::body::{JsonBytes, parse};
 use super::connection::{Detach, Handle};
-use super::outlet::{SseOutlet, TokenOwner};
+use super::outlet::{Framing, SseOutlet, TokenOwner};
 use super::problem::{Failure, Refusals};
 use super::query::Params;
 use super::router::{App, json_response};
@@ -17,6 +17,7 @@ use clarion_node::{AckPosition, AttachPlan, Guard, Link, ReaderRef, StreamSpec, 
 use clarion_wire::token::{self, Token};
 use hyper::body::{Body as _, Frame};
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::{Method, Version};
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -117,19 +118,25 @@ pub(super) async fn stream(
     Extension(handle): Extension<Handle>,
     request: Request,
 ) -> Result<Response, Failure> {
+    if request.method() != Method::GET {
+        // A route for GET takes HEAD too; this one would never end.
+        return Err(Code::MethodNotAllowed.into());
+    }
     let place =
         app.streams.clone().try_acquire_owned().map_err(|_| Refusal::from(Code::TooManyStreams))?;
     let spec = spec(&app, &principal, params, request.headers())?;
     let plan = app.node.prepare(&principal, spec).await?;
     let owner = TokenOwner { reader: plan.reader(), principal_tag: user_tag(principal.name()) };
     let outlet =
-        |raw| Box::new(SseOutlet::new(app.secret.clone(), owner, app.config.retry_ms, raw));
+        |framing| Box::new(SseOutlet::new(app.secret.clone(), owner, app.config.retry_ms, framing));
     if request.body().is_end_stream() {
-        handle.detach(Detach { plan, outlet: outlet(true), place });
+        let chunked = request.version() >= Version::HTTP_11;
+        let framing = if chunked { Framing::Chunked } else { Framing::UntilClose };
+        handle.detach(Detach { plan, outlet: outlet(framing), place });
         // The connection's task takes the connection from here; this future is dropped with hyper's half of it.
         return std::future::pending().await;
     }
-    through_hyper(&app, plan, outlet(false), handle, Box::new(place)).await
+    through_hyper(&app, plan, outlet(Framing::Hyper), handle, Box::new(place)).await
 }
 
 /// A stream whose request has a body: hyper keeps the connection, the shard writes into the response's body.
@@ -140,9 +147,11 @@ async fn through_hyper(
     handle: Handle,
     place: Guard,
 ) -> Result<Response, Failure> {
-    let (sender, receiver) = mpsc::channel(BODY_QUEUE);
+    let (sender, mut receiver) = mpsc::channel(BODY_QUEUE);
     app.node.attach(plan, outlet, Link::Body(sender), place).await?;
-    let body = StreamBody { receiver, _streaming: handle.streaming() };
+    // Not answered before the shard says that the stream is open.
+    let first = receiver.recv().await;
+    let body = StreamBody { first, receiver, _streaming: handle.streaming() };
     let mut response = Response::new(Body::new(body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -152,6 +161,7 @@ async fn through_hyper(
 
 /// What a shard hands over, as a response's body.
 struct StreamBody {
+    first: Option<Bytes>,
     receiver: mpsc::Receiver<Bytes>,
     _streaming: super::connection::Streaming,
 }
@@ -164,6 +174,9 @@ impl hyper::body::Body for StreamBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
         self.receiver.poll_recv(context).map(|chunk| chunk.map(|bytes| Ok(Frame::data(bytes))))
     }
 }

@@ -71,21 +71,24 @@ struct Fixture {
     mailbox: Arc<Mailbox>,
     commits: mpsc::Receiver<(Batch, Answering)>,
     thread: JoinHandle<()>,
+    _runtime: tokio::runtime::Runtime,
 }
 
 fn start(config: &NodeConfig) -> Fixture {
     let (sender, commits) = mpsc::channel();
     let queue = Arc::new(CommitQueue::new(config));
     let (interest, mailbox) = (Arc::new(Interest::default()), Arc::new(Mailbox::new(1 << 20)));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
     let committer = Committer {
         queue: queue.clone(),
         store: Arc::new(ByHand(Mutex::new(sender))),
         interest: interest.clone(),
         mailboxes: [mailbox.clone()].into(),
         counters: Arc::default(),
+        runtime: runtime.handle().clone(),
     };
     let thread = std::thread::spawn(|| committer.run().unwrap());
-    Fixture { queue, interest, mailbox, commits, thread }
+    Fixture { queue, interest, mailbox, commits, thread, _runtime: runtime }
 }
 
 fn channel() -> Address {

@@ -132,10 +132,10 @@ impl Shard {
                 .is_some_and(|d| d.set.is_acked(&entry.channel, message.epoch, message.seq));
         let frame = state.frames.get(&*session.outlet, message);
         let room = acked || make_room(session, frame.len(), &self.context, state.timers.now());
-        let sub = &mut session.subs[usize::from(waiter.sub)].sub;
-        match sub.offer(message.seq, acked, room) {
+        let entry = &mut session.subs[usize::from(waiter.sub)];
+        match entry.sub.offer(message.seq, acked, room) {
             Offer::Deliver => {
-                let given = Given { message, start: sub.start() };
+                let given = Given { message, start: entry.given_from() };
                 session.outlet.deliver(given, frame, session.outbox.begin_message());
                 self.context.counters.delivered.add(1);
                 true
@@ -158,6 +158,8 @@ impl Shard {
     /// Starts a session's subscriptions: heads are known, its device's cursors are in memory.
     pub(super) fn begin_subscriptions(&self, state: &mut State, key: SessionKey, heads: &[Head]) {
         let Some(session) = state.sessions.get_mut(key) else { return };
+        // Not before: a client that was told may publish at once, and that must lie behind the heads read here.
+        session.open();
         let mut device = state.devices.get_mut(&session.number);
         let mut restarted = false;
         for (entry, head) in session.subs.iter_mut().zip(heads) {
@@ -175,9 +177,13 @@ impl Shard {
                 Start::Cursor => {
                     let set = device.as_deref().map(|d| &d.set);
                     match set.and_then(|set| set.get(&entry.channel, head.epoch)) {
-                        Some(cursor) => cursor.next_unacked(0),
+                        Some(cursor) => {
+                            entry.acked_below = true;
+                            cursor.next_unacked(0)
+                        }
                         None if set.is_some_and(|s| s.channels().any(|c| *c == entry.channel)) => {
-                            other_history(0)
+                            entry.acked_below = true;
+                            other_history(1)
                         }
                         None => head.last + 1,
                     }

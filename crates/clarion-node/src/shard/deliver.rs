@@ -120,10 +120,10 @@ impl Shard {
             }
             let frame = state.frames.get(&*session.outlet, message);
             let room = make_room(session, frame.len(), &self.context, now);
-            let sub = &mut session.subs[at].sub;
-            match sub.hint(message.epoch, message.seq, false, room) {
+            let entry = &mut session.subs[at];
+            match entry.sub.hint(message.epoch, message.seq, false, room) {
                 Hint::Deliver => {
-                    let given = Given { message, start: sub.start() };
+                    let given = Given { message, start: entry.given_from() };
                     session.outlet.deliver(given, frame, session.outbox.begin_message());
                     delivered += 1;
                 }
@@ -145,7 +145,7 @@ impl Shard {
         let (mut delivered, mut dropped) = (0, 0);
         for entry in list {
             let Some(session) = state.sessions.at_mut(entry.session) else { continue };
-            if session.closing.is_some() {
+            if session.closing.is_some() || !session.opened {
                 continue;
             }
             let frame = state.frames.get(&*session.outlet, message);

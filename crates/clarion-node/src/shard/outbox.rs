@@ -4,7 +4,10 @@
 //! memory. Must not know: what the bytes mean.
 
 /// What an empty outbox may keep allocated.
-const IDLE_CAPACITY: usize = 4096;
+const IDLE_CAPACITY: usize = 256;
+
+/// Written bytes are cut off the front when they are more than this, and half of the whole.
+const COMPACT_AFTER: usize = 4096;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -54,7 +57,7 @@ impl Outbox {
             } else {
                 self.bytes.clear();
             }
-        } else if self.written > self.bytes.len() / 2 && self.written > IDLE_CAPACITY {
+        } else if self.written > self.bytes.len() / 2 && self.written > COMPACT_AFTER {
             self.bytes.drain(..self.written);
             self.written = 0;
         }

@@ -1,33 +1,46 @@
 //! The compaction filter of `log`: what lies below a channel's written floor, or belongs to a channel that gave back
-//! its name, leaves the disk when fjall rewrites the table it stands in. No delete is written for any message.
+//! its name, leaves the disk when fjall rewrites the table it stands in; of what has expired only the header stays (the
+//! log's totals are in it). No delete is written for any message. Bodies that fjall keeps apart from the tables leave
+//! with the floor only: looking at them here would read all of them.
 //!
 //! Invariant: a channel record is committed with or before the first record of its log, and a floor before anything
 //! below it is refused to readers; so nothing that may be read is ever dropped here.
 
-use super::codec::ChannelRecord;
+use super::codec::{self, Body, ChannelRecord};
 use super::keys;
-use clarion_core::Seq;
-use fjall::Keyspace;
+use clarion_core::{Millis, Seq};
 use fjall::compaction::filter::{
     CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict,
 };
+use fjall::{Keyspace, Slice};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// Where the filter finds floors. Empty until the database is open and after it closed: then everything is kept.
+/// Where the filter finds floors and the time. Empty until the database is open and after it closed: then everything is
+/// kept.
 #[derive(Default)]
-pub(super) struct FloorSource(RwLock<Option<Keyspace>>);
+pub(super) struct FloorSource {
+    channels: RwLock<Option<Keyspace>>,
+    /// The time of the last batch; 0 before the first.
+    now: AtomicU64,
+}
 
 impl FloorSource {
     pub(super) fn set(&self, channels: Keyspace) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(channels);
+        *self.channels.write().unwrap_or_else(PoisonError::into_inner) = Some(channels);
+    }
+
+    /// A batch has this time.
+    pub(super) fn tick(&self, now: Millis) {
+        self.now.store(now, Ordering::Relaxed);
     }
 
     pub(super) fn clear(&self) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.channels.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn get(&self) -> Option<Keyspace> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.channels.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -39,7 +52,8 @@ impl Factory for LogFilterFactory {
     }
 
     fn make_filter(&self, _: &Context) -> Box<dyn CompactionFilter> {
-        Box::new(LogFilter { channels: self.0.get(), floor_of: None })
+        let now = self.0.now.load(Ordering::Relaxed);
+        Box::new(LogFilter { channels: self.0.get(), floor_of: None, now })
     }
 }
 
@@ -47,6 +61,7 @@ struct LogFilter {
     channels: Option<Keyspace>,
     /// The floor of the channel that was looked up last; records come sorted by channel.
     floor_of: Option<(u64, Seq)>,
+    now: Millis,
 }
 
 impl LogFilter {
@@ -71,6 +86,26 @@ impl CompactionFilter for LogFilter {
         let gone = keys::parse_log(item.key())
             .is_some_and(|(number, seq)| self.floor(number).is_some_and(|floor| seq < floor));
         // Only an erase writes a key twice, and what it left below the floor is never read again.
-        Ok(if gone { Verdict::Destroy } else { Verdict::Keep })
+        if gone {
+            return Ok(Verdict::Destroy);
+        }
+        Ok(self.blank_expired(&item).map_or(Verdict::Keep, Verdict::ReplaceValue))
+    }
+}
+
+impl LogFilter {
+    /// What is left of a record whose message's life is over.
+    fn blank_expired(&self, item: &ItemAccessor<'_>) -> Option<Slice> {
+        if item.is_indirection() {
+            return None;
+        }
+        let value = item.value().ok()?;
+        let (header, body) = codec::record(&value)?;
+        if body == Body::Erased || header.expires_at.is_none_or(|end| end > self.now) {
+            return None;
+        }
+        let mut blank = Vec::new();
+        codec::put_erased(&mut blank, &header);
+        Some(blank.into())
     }
 }

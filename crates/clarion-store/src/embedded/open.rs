@@ -19,13 +19,14 @@ use fjall::config::FilterPolicy;
 use fjall::{
     CompressionType, Database, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable,
 };
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, Once, RwLock};
 
 /// The format that this build writes.
 pub const FORMAT: u32 = 1;
@@ -76,8 +77,8 @@ pub enum OpenError {
         /// What was found in it.
         entry: String,
     },
-    /// It cannot be written to.
-    #[error("the data directory {} cannot be written to: {source}", dir.display())]
+    /// It cannot be made or written to.
+    #[error("the data directory {} cannot be made or written to: {source}", dir.display())]
     ReadOnly {
         /// Which directory.
         dir: PathBuf,
@@ -137,7 +138,7 @@ pub(super) struct Opened {
 /// Opens or makes a data directory.
 pub(super) fn open(dir: &Path, config: EmbeddedConfig) -> Result<Opened, OpenError> {
     let io = |e| OpenError::io(dir, e);
-    fs::create_dir_all(dir).map_err(io)?;
+    make_dir(dir).map_err(|source| OpenError::ReadOnly { dir: dir.to_path_buf(), source })?;
     check_ours(dir)?;
     let lock = lock(dir)?;
     let floors = Arc::new(FloorSource::default());
@@ -156,6 +157,16 @@ pub(super) fn open(dir: &Path, config: EmbeddedConfig) -> Result<Opened, OpenErr
     };
     floors.set(ks.channels.clone());
     build(dir, config, lock, db, ks, floors)
+}
+
+/// Makes the directory if it is not there, and its name durable.
+fn make_dir(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(dir)?;
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// A directory that is not empty must look like ours.
@@ -305,7 +316,7 @@ fn open_db(
     floors: &Arc<FloorSource>,
     create: bool,
 ) -> Result<(Database, Keyspaces), OpenError> {
-    let opened = catch_unwind(AssertUnwindSafe(|| {
+    let opened = catch_quietly(|| {
         let floors = floors.clone();
         let db = Database::builder(dir.join(name))
             .cache_size(config.cache_bytes)
@@ -322,16 +333,40 @@ fn open_db(
         }
         let ks = keyspaces(&db, config)?;
         Ok(Ok((db, ks)))
-    }));
+    });
     match opened {
         Ok(Ok(result)) => result,
         Ok(Err(error)) => Err(OpenError::from_fjall(dir, error)),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-            Err(OpenError::damaged(DB, text.unwrap_or("it cannot be read")))
+            let detail =
+                text.map(|text| format!("it cannot be read ({})", text.replace('\n', ",")));
+            Err(OpenError::damaged(DB, detail.unwrap_or_else(|| "it cannot be read".into())))
         }
     }
+}
+
+thread_local! {
+    /// A panic of this thread is caught and told as an error.
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Catches a panic without the report that a panic writes.
+fn catch_quietly<T>(body: impl FnOnce() -> T) -> std::thread::Result<T> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let report = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                report(info);
+            }
+        }));
+    });
+    QUIET.set(true);
+    let caught = catch_unwind(AssertUnwindSafe(body));
+    QUIET.set(false);
+    caught
 }
 
 fn keyspaces(db: &Database, config: &EmbeddedConfig) -> Result<Keyspaces, fjall::Error> {

@@ -156,8 +156,9 @@ impl Engine {
             return Ok(None);
         }
         let state = match body {
-            Body::Erased => FoundState::Erased,
+            // What has expired may have been blanked by a compaction since.
             _ if header.expires_at.is_some_and(|end| end <= now) => FoundState::Expired,
+            Body::Erased => FoundState::Erased,
             Body::Full(_) | Body::Reference(..) => FoundState::Stored,
         };
         found(state, header.expires_at)

@@ -135,6 +135,38 @@ fn an_erased_body_leaves_the_disk_with_the_next_compaction() {
 }
 
 #[test]
+fn what_expired_leaves_the_disk_with_the_next_compaction_and_keeps_its_place() {
+    let mut directory = fresh(EmbeddedConfig::default());
+    let embedded = directory.store.clone().unwrap();
+    let store = directory.store();
+    for n in 0..1_000u32 {
+        // Nothing that compresses.
+        let body: Vec<u8> =
+            (0..1_000).map(|i| ((n * 1_000 + i).wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let mut publish = publish_to(&user("a"), text(&body));
+        Arc::make_mut(&mut publish.content).expires_at = Some(NOW + 10);
+        put(&store, publish);
+    }
+    wait(embedded.compact()).unwrap();
+    let full = wait(embedded.read_with(|engine| Ok(engine.ks.log.disk_space()))).unwrap();
+    let late = Batch {
+        now: NOW + 20,
+        units: vec![Unit::Publish(publish_to(&user("a"), text("b")))],
+        ..Batch::default()
+    };
+    wait(store.commit(late)).unwrap();
+    wait(embedded.compact()).unwrap();
+    let blank = wait(embedded.read_with(|engine| Ok(engine.ks.log.disk_space()))).unwrap();
+    assert!(blank < full / 10, "{full} bytes became {blank}");
+    drop((store, embedded));
+    directory.reopen();
+    let store = directory.store();
+    assert_eq!(head(&store, &user("a")).last, 1_001);
+    let page = wait(store.read(NOW + 20, vec![range(&user("a"), 1, 2_000)])).unwrap().remove(0);
+    assert_eq!(seqs(&page), [1_001]);
+}
+
+#[test]
 fn heads_of_a_few_among_many_cost_a_few_loads() {
     let mut directory = fresh(EmbeddedConfig::default());
     let store = directory.store();

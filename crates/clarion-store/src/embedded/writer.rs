@@ -188,6 +188,7 @@ impl Writer {
     pub(super) fn begin(&mut self, now: Millis) {
         self.plan.clear();
         self.plan.now = now;
+        self.engine.floors.tick(now);
         self.space.begin();
         self.batch_number += 1;
     }

@@ -9,7 +9,7 @@ use clarion_tests::{
     wait_for,
 };
 use serde_json::{Value, json};
-use std::{net::SocketAddr, time::Instant};
+use std::{io::ErrorKind, net::SocketAddr, time::Instant};
 
 /// Calls over one keep-alive connection.
 pub(crate) struct Api {
@@ -183,6 +183,7 @@ pub(crate) struct Event {
 /// A stream of server-sent events.
 pub(crate) struct Stream {
     connection: Connection,
+    body: Vec<u8>,
     token: Option<String>,
 }
 
@@ -228,7 +229,8 @@ impl Stream {
             return Err(answer);
         }
         assert_eq!(answer.header("content-type"), Some("text/event-stream"));
-        Ok(Self { connection, token: None })
+        assert_eq!(answer.header("transfer-encoding"), Some("chunked"));
+        Ok(Self { connection, body: Vec::new(), token: None })
     }
 
     /// The id of the last event that had one.
@@ -236,12 +238,19 @@ impl Stream {
         self.token.as_deref().expect("an event came before")
     }
 
+    /// The next part of the body that ends with an empty line; `None` at the end of the body or the connection.
     fn block(&mut self) -> Option<Vec<u8>> {
-        match self.connection.until(b"\n\n") {
-            Ok(block) => Some(block),
-            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => None,
-            Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => None,
-            Err(e) => panic!("no event: {e}"),
+        loop {
+            if let Some(end) = self.body.windows(2).position(|two| two == b"\n\n") {
+                return Some(self.body.drain(..end + 2).collect());
+            }
+            match self.connection.chunk() {
+                Ok(chunk) if chunk.is_empty() => return None,
+                Ok(chunk) => self.body.extend(chunk),
+                Err(e) if e.kind() == ErrorKind::UnexpectedEof => return None,
+                Err(e) if e.kind() == ErrorKind::ConnectionReset => return None,
+                Err(e) => panic!("no event: {e}"),
+            }
         }
     }
 

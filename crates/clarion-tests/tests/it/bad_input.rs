@@ -1,7 +1,9 @@
 //! Bad input: each kind with the exact answer that it gets, and a healthy server behind it.
 //!
-//! `fields`: what a request says · `wire`: how it travels · `limits`: how long and how many · `trust`: who sends it.
+//! `fields`: what a request says · `wire`: how it travels · `limits`: how long and how many · `trust`: who sends it ·
+//! `burst`: ten thousand at once.
 
+mod burst;
 mod fields;
 mod limits;
 mod trust;

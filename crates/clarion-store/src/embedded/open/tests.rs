@@ -83,7 +83,7 @@ fn what_cannot_be_written_to_is_said() {
     // The kernel's own directory takes no entries, not even from root.
     let error = error(Path::new("/sys/clarion-data"));
     assert!(matches!(error, OpenError::ReadOnly { .. }), "{error}");
-    assert!(error.to_string().contains("cannot be written to"));
+    assert!(error.to_string().contains("cannot be made or written to"));
 }
 
 #[test]

@@ -76,7 +76,7 @@ impl Shim {
         let text = |file: &str| path.join(file).to_str().expect("text").to_owned();
         Server::builder()
             .data(&path.join("data"))
-            .env("CLARION_SHIM_DIR", &text("data"))
+            .env("CLARION_SHIM_DIR", path.to_str().expect("text"))
             .env("CLARION_SHIM_CTL", &text("control"))
     }
 

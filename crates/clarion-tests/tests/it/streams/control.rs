@@ -16,10 +16,10 @@ fn a_quiet_stream_has_heartbeats() {
     connection.send(&head).expect("the server reads");
     let head = connection.head().expect("an answer");
     assert_eq!(head.header("cache-control"), Some("no-cache"));
-    let retry = connection.until(b"\n\n").expect("the time to come back after");
+    let retry = connection.chunk().expect("the time to come back after");
     assert_eq!(retry, b"retry: 2000\n\n");
     for _ in 0..2 {
-        assert_eq!(connection.until(b"\n\n").expect("a heartbeat"), b":\n\n");
+        assert_eq!(connection.chunk().expect("a heartbeat"), b":\n\n");
     }
 }
 
@@ -98,7 +98,7 @@ fn a_stream_on_a_reused_connection_and_one_whose_request_has_a_body() {
     let mut reused = Connection::open(at).expect("the server accepts");
     reused.send(&request("GET", "/healthz", at, "", b"")).expect("the server reads");
     assert_eq!(reused.answer().expect("an answer").status, 200);
-    let mut reused = Stream::on(reused, at, "user=u&device=a", None).ok().expect("a stream");
+    let mut reused = Stream::on(reused, at, "user=u&device=a", None).expect("a stream");
     // Through the other way: such a request keeps its connection with the HTTP server, in chunks.
     let mut chunked = Connection::open(at).expect("the server accepts");
     chunked
@@ -110,4 +110,31 @@ fn a_stream_on_a_reused_connection_and_one_whose_request_has_a_body() {
     assert_eq!(reused.text(), "to both");
     let event = chunked.until(b"to both").expect("the event");
     assert!(String::from_utf8_lossy(&event).contains("event: message\ndata: "));
+}
+
+#[test]
+fn a_client_of_http_1_0_reads_to_the_end() {
+    let mut server = Server::start();
+    let mut connection = Connection::open(server.addr()).expect("the server accepts");
+    connection.send(b"GET /api/v1/stream?user=u HTTP/1.0\r\n\r\n").expect("the server reads");
+    let head = connection.head().expect("an answer");
+    assert_eq!((head.status, head.header("transfer-encoding")), (200, None));
+    assert_eq!(server.terminate().code(), Some(0));
+    let body = connection.rest().expect("the body");
+    let close =
+        "retry: 2000\n\nevent: close\ndata: {\"reason\":\"shutdown\",\"retry_ms\":2000}\n\n";
+    assert_eq!(String::from_utf8_lossy(&body), close);
+}
+
+#[test]
+fn a_head_request_is_no_stream() {
+    let server = Server::start();
+    let mut api = Api::of(&server);
+    let mut connection = Connection::open(server.addr()).expect("the server accepts");
+    let head =
+        request("HEAD", "/api/v1/stream?user=u", server.addr(), "connection: close\r\n", b"");
+    connection.send(&head).expect("the server reads");
+    assert_eq!(connection.head().expect("an answer").status, 405);
+    assert_eq!(connection.rest().expect("the end"), b"");
+    assert_eq!(api.ok("GET", "/api/v1/users/u/presence", None)["online"], false);
 }
