@@ -102,13 +102,11 @@ impl Connection {
         let chunked = answer.header("transfer-encoding").is_some_and(|v| v.contains("chunked"));
         let length = answer.header("content-length").and_then(|v| v.parse().ok());
         answer.body = match (chunked, length) {
+            // It has no end; who wants it reads on.
+            _ if answer.header("content-type") == Some("text/event-stream") => Vec::new(),
             (true, _) => self.chunks()?,
             (false, Some(length)) => self.take(length)?,
             (false, None) if matches!(answer.status, 204 | 304) => Vec::new(),
-            // It has no end; who wants it reads on.
-            (false, None) if answer.header("content-type") == Some("text/event-stream") => {
-                Vec::new()
-            }
             (false, None) => self.rest()?,
         };
         Ok(answer)

@@ -104,12 +104,18 @@ fn stream_texts(at: SocketAddr, query: &str, count: usize) -> Vec<String> {
     stream.send(request.as_bytes()).expect("sent");
     let head = stream.head().expect("a head");
     assert_eq!(head.status, 200, "{head:?}");
-    let mut texts = Vec::new();
+    assert_eq!(head.header("transfer-encoding"), Some("chunked"));
+    let (mut texts, mut lines) = (Vec::new(), Vec::new());
     while texts.len() < count {
-        stream.until(b"data: ").expect("an event");
-        let data = stream.until(b"\n").expect("its data");
-        let event: Value = serde_json::from_slice(&data).expect("JSON");
-        texts.push(event["text"].as_str().unwrap_or("not a message").to_owned());
+        let chunk = stream.chunk().expect("a chunk");
+        assert!(!chunk.is_empty(), "the stream ended after {texts:?}");
+        lines.extend(chunk);
+        while let Some(end) = lines.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = lines.drain(..=end).collect();
+            let Some(data) = line.strip_prefix(b"data: ") else { continue };
+            let event: Value = serde_json::from_slice(data).expect("JSON");
+            texts.push(event["text"].as_str().unwrap_or("not a message").to_owned());
+        }
     }
     texts
 }

@@ -75,7 +75,7 @@ fn a_directory_of_others_is_not_touched() {
     assert!(matches!(error(dir.path()), OpenError::Foreign { entry, .. } if entry == "letter.txt"));
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     let file = dir.path().join("letter.txt");
-    assert!(matches!(error(&file), OpenError::Io { .. }), "a file is no directory");
+    assert!(matches!(error(&file), OpenError::ReadOnly { .. }), "a file is no directory");
 }
 
 #[test]
