@@ -120,6 +120,7 @@ impl EmbeddedStore {
     /// Opens a data directory or makes one. Blocks; a large journal takes about a second.
     pub fn open(dir: &Path, config: EmbeddedConfig) -> Result<Self, OpenError> {
         let opened = open::open(dir, config)?;
+        open::unmark_clean(dir)?;
         let engine = Arc::new(opened.engine);
         let config = &engine.config;
         let store = Self {

@@ -25,6 +25,7 @@ const NAME_BYTES_MAX: usize = 512;
 const FORM_TEXT: u8 = 0;
 const FORM_HASH: u8 = 1;
 
+pub(super) const CLOSED: &[u8] = b"c";
 pub(super) const GENERATION: &[u8] = b"g";
 pub(super) const MEMORY: &[u8] = b"m";
 pub(super) const NEXT_NUMBER: &[u8] = b"n";

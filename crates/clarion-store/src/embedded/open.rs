@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! LOCK      locked while a process has the directory; holds its pid
+//! CLEAN     there after a clean stop only: the number that the journal ends with
 //! FORMAT    text: magic, format number, where each keyspace stands; written last
 //! db/       fjall's
 //! db.new/   a directory that is being made; never holds anything
@@ -33,6 +34,8 @@ pub const FORMAT: u32 = 1;
 const MAGIC: &str = "clarion-store";
 const FORMAT_FILE: &str = "FORMAT";
 const FORMAT_NEW: &str = "FORMAT.new";
+const CLEAN_FILE: &str = "CLEAN";
+const CLEAN_NEW: &str = "CLEAN.new";
 const LOCK_FILE: &str = "LOCK";
 const DB: &str = "db";
 const DB_NEW: &str = "db.new";
@@ -155,6 +158,7 @@ pub(super) fn open(dir: &Path, config: EmbeddedConfig) -> Result<Opened, OpenErr
         }
         None => make(dir, &config, &floors)?,
     };
+    check_clean(dir, &db, &ks)?;
     floors.set(ks.channels.clone());
     build(dir, config, lock, db, ks, floors)
 }
@@ -174,7 +178,9 @@ fn check_ours(dir: &Path) -> Result<(), OpenError> {
     for entry in fs::read_dir(dir).map_err(|e| OpenError::io(dir, e))? {
         let name = entry.map_err(|e| OpenError::io(dir, e))?.file_name();
         let name = name.to_string_lossy();
-        if ![FORMAT_FILE, FORMAT_NEW, LOCK_FILE, DB, DB_NEW].contains(&&*name) {
+        if ![FORMAT_FILE, FORMAT_NEW, CLEAN_FILE, CLEAN_NEW, LOCK_FILE, DB, DB_NEW]
+            .contains(&&*name)
+        {
             return Err(OpenError::Foreign { dir: dir.to_path_buf(), entry: name.into_owned() });
         }
     }
@@ -297,11 +303,48 @@ fn write_format(dir: &Path, ks: &Keyspaces) -> Result<(), OpenError> {
         let folder = space.path().file_name().unwrap_or_default().to_string_lossy();
         text.push_str(&format!("keyspace {name} {folder}\n"));
     }
-    let new = dir.join(FORMAT_NEW);
-    let mut file = File::create(&new).map_err(io)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
-    fs::rename(&new, dir.join(FORMAT_FILE)).map_err(io)?;
-    sync_dir(dir)
+    replace(dir, FORMAT_NEW, FORMAT_FILE, &text).map_err(io)
+}
+
+/// Writes a file so that it is there whole or not at all, and durable.
+fn replace(dir: &Path, new: &str, name: &str, text: &str) -> io::Result<()> {
+    let new = dir.join(new);
+    let mut file = File::create(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&new, dir.join(name))?;
+    File::open(dir)?.sync_all()
+}
+
+/// Says that the end was clean: `number` is the last thing in the journal.
+pub(super) fn mark_clean(dir: &Path, number: u64) -> io::Result<()> {
+    replace(dir, CLEAN_NEW, CLEAN_FILE, &format!("{number}\n"))
+}
+
+/// From here on the end is not clean. Before anything is written.
+pub(super) fn unmark_clean(dir: &Path) -> Result<(), OpenError> {
+    match fs::remove_file(dir.join(CLEAN_FILE)) {
+        Ok(()) => sync_dir(dir),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(OpenError::io(dir, e)),
+    }
+}
+
+/// After a clean end the journal's last record must be there: fjall takes a journal whose end is damaged for one whose
+/// last write was not finished, and drops that end.
+fn check_clean(dir: &Path, db: &Database, ks: &Keyspaces) -> Result<(), OpenError> {
+    let text = match fs::read_to_string(dir.join(CLEAN_FILE)) {
+        Ok(text) => text,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(OpenError::io(dir, e)),
+    };
+    let found = db.snapshot().get(&ks.meta, keys::CLOSED);
+    let found = found.map_err(|e| OpenError::from_fjall(dir, e))?;
+    let expected = text.trim().parse().map(u64::to_be_bytes);
+    if expected.is_ok_and(|number| found.is_some_and(|found| found[..] == number)) {
+        return Ok(());
+    }
+    Err(OpenError::damaged("journal", "its end is missing, though the last stop was a clean one"))
 }
 
 fn sync_dir(dir: &Path) -> Result<(), OpenError> {

@@ -11,7 +11,7 @@ use super::engine::{Engine, Fault};
 use super::idempotency::Key;
 use super::space::Space;
 use super::sweep::Visit;
-use super::{Durable, keys};
+use super::{Durable, keys, open};
 use crate::random;
 use bytes::Bytes;
 use clarion_core::port::store::{Batch, Committed, Done, Durability, StoreError, Stored, Unit};
@@ -403,14 +403,15 @@ impl Writer {
 
     fn close(&mut self) -> Result<(), StoreError> {
         self.writable()?;
-        let synced = self.engine.db.persist(PersistMode::SyncAll);
-        synced.map_err(|error| self.lost(error))?;
-        if self.memory_flagged {
-            let mut flag = self.new_batch(1).durability(Some(PersistMode::SyncAll));
-            flag.remove(&self.engine.ks.meta, keys::MEMORY);
-            flag.commit().map_err(|error| self.lost(error))?;
-            self.memory_flagged = false;
-        }
-        Ok(())
+        let number = u64::from(random::u32()) << 32 | u64::from(random::u32());
+        let mut last = self.new_batch(2).durability(Some(PersistMode::SyncAll));
+        last.remove(&self.engine.ks.meta, keys::MEMORY);
+        last.insert(&self.engine.ks.meta, keys::CLOSED, number.to_be_bytes());
+        last.commit().map_err(|error| self.lost(error))?;
+        self.memory_flagged = false;
+        open::mark_clean(&self.engine.dir, number).map_err(|error| {
+            let detail = format!("{}: {error}", self.engine.dir.display());
+            StoreError::Refused { code: Code::StoreUnavailable, detail }
+        })
     }
 }
