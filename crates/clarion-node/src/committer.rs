@@ -2,8 +2,8 @@
 //!
 //! Owns: the bounded queue of submissions and one thread that takes what is there, has it committed with one fsync, and
 //! hands answers and records on. While a commit runs the next batch gathers. Publishers that were answered together
-//! come back one by one: a batch waits for most of as many as the last one had, at most a quarter of the time that one
-//! took, so that an fsync is not spent on the first of them. Who publishes alone never waits. Invariants: a submission
+//! come back one by one: a batch waits for as many as the last one had, at most a quarter of the time that one took, so
+//! that an fsync is not spent on the first of them. Who publishes alone never waits. Invariants: a submission
 //! is never split; answers come in submission order; records reach every shard in commit order, before the publisher is
 //! answered. Must not know: protocols, what the records mean.
 
@@ -118,7 +118,7 @@ impl CommitQueue {
         while waiting.submissions.is_empty() && !waiting.closed {
             waiting = self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
-        let worth = last.worth();
+        let worth = last.units;
         if waiting.units < worth && !waiting.closed {
             waiting.wanted = worth;
             let patience = (last.took / 4).min(PATIENCE_MAX);
@@ -135,7 +135,7 @@ impl CommitQueue {
     /// The next batch if it is worth an fsync already.
     fn take_now(&self, last: &Last) -> Vec<Submission> {
         let mut waiting = self.lock();
-        if waiting.units >= last.worth().max(1) {
+        if waiting.units >= last.units.max(1) {
             self.take_bounded(&mut waiting)
         } else {
             Vec::new()
@@ -180,13 +180,6 @@ fn weigh(unit: &Unit) -> usize {
 struct Last {
     units: usize,
     took: Duration,
-}
-
-impl Last {
-    /// How many units are worth an fsync while the publishers of the last batch come back.
-    fn worth(&self) -> usize {
-        self.units - self.units / 8
-    }
 }
 
 /// A publish under way: what the shards will be told when it is committed.
