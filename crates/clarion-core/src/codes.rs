@@ -103,6 +103,8 @@ codes! {
     Overloaded         = 1403 "overloaded"             Request Later   503  8 0x97 "More work is waiting than the node takes in";
     QueueFull          = 1404 "queue_full"             Request Later   503  8 0x97 "The queue holds as many bytes as it may";
     StoreFull          = 1405 "store_full"             Node    Later   507  8 0x97 "The store holds as many bytes as it may";
+    TooManyDevices     = 1406 "too_many_devices"       Request Later   503  8 0x97 "The user has as many attached devices as he may";
+    TooManyCursors     = 1407 "too_many_cursors"       Request Never   409  8 0x97 "The device reads as many channels as it may";
     StoreUnavailable   = 1500 "store_unavailable"      Node    Later   503 14 0x88 "The store does not take writes";
     StoreOutcome       = 1501 "store_outcome_unknown"  Node    Unknown 503 14 0x88 "The store did not say whether it took this";
     ShuttingDown       = 1502 "shutting_down"          Node    Later   503 14 0x8b "The node is going down";

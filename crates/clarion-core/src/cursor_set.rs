@@ -113,6 +113,11 @@ impl CursorSet {
         moves
     }
 
+    /// The channels that the flush under way writes.
+    pub fn in_flush(&self) -> impl Iterator<Item = &Address> {
+        self.entries.iter().filter(|entry| entry.in_flush).map(|entry| &entry.channel)
+    }
+
     /// The flush under way is over; what did not succeed is dirty again.
     pub fn end_flush(&mut self, committed: bool) {
         self.flushing = false;

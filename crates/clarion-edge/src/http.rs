@@ -17,9 +17,11 @@ mod publish;
 mod query;
 mod router;
 mod sessions;
+mod stop;
 mod stream;
 
 pub use accept::serve;
 pub use clarion_wire::publish::PublishLimits;
 pub use config::{AllowFrom, ApiKey, HttpConfig};
 pub use router::{App, openapi_json};
+pub use stop::Stop;

@@ -53,10 +53,9 @@ impl Node {
         if moves.is_empty() {
             return Ok(false);
         }
-        for moved in &moves {
-            self.inner.trimmable.note(&moved.channel);
-        }
+        let channels: Vec<_> = moves.iter().map(|moved| moved.channel.clone()).collect();
         self.commit(vec![Unit::Ack { reader, moves }]).await?;
+        channels.iter().for_each(|channel| self.inner.trimmable.note(channel));
         Ok(true)
     }
 }

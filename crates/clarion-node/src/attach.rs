@@ -158,6 +158,15 @@ impl Node {
                 let feed = Reads::Feed(vec![Address::user(user)?, Address::all()]);
                 self.prepare_reader(user.clone(), device, feed, spec).await
             }
+            (Some(user), Some(_), Some(address))
+                if address.kind() == AddressKind::User && address.id() != user =>
+            {
+                // Its cursors say how far that user's own devices are.
+                Err(Refusal::new(
+                    Code::Forbidden,
+                    "a user's channel is read durably by his own devices only; leave out 'device'",
+                ))
+            }
             (Some(user), Some(device), Some(address)) => {
                 let reads = Reads::Channel(address.clone());
                 self.prepare_reader(user.clone(), device.clone(), reads, spec).await
@@ -177,11 +186,11 @@ impl Node {
         reads: Reads,
         spec: StreamSpec,
     ) -> Result<AttachPlan, Refusal> {
+        let resume = match spec.resume {
+            Some(resume) => self.check_resume(&user, &device, resume).await?,
+            None => Resume::default(),
+        };
         let number = self.ensure_device(&user, &device, spec.from, &reads).await?;
-        let resume = spec.resume.unwrap_or_default();
-        if resume.number != 0 && resume.number != number {
-            return Err(Refusal::new(Code::ForeignToken, "the token belongs to another device"));
-        }
         let is_feed = matches!(reads, Reads::Feed(_));
         let channels = reads
             .channels()

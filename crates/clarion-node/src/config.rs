@@ -32,6 +32,10 @@ pub struct NodeConfig {
     pub ack_flush: Duration,
     /// Devices of one user.
     pub max_devices: usize,
+    /// Channels that one device has cursors on.
+    pub max_cursors: usize,
+    /// A stream whose client takes nothing for so long, while something waits, ends.
+    pub write_timeout: Duration,
     /// A device that nobody attached for so long is forgotten.
     pub device_age: Duration,
     /// Sessions on this node.
@@ -104,6 +108,8 @@ impl Default for NodeConfig {
             mailbox_bytes: 16 << 20,
             ack_flush: Duration::from_millis(100),
             max_devices: 100,
+            max_cursors: 1000,
+            write_timeout: Duration::from_secs(300),
             device_age: Duration::from_secs(90 * 24 * 3600),
             max_sessions: 18_000,
             heartbeat: Duration::from_secs(15),

@@ -4,11 +4,11 @@
 //! device's record and the starts of its cursors are one commit, answered before its stream; a number is never used
 //! twice, so what a forgotten device left behind is nobody's. Must not know: sessions.
 
-use crate::attach::user_tag;
+use crate::attach::{Resume, user_tag};
 use crate::clock;
 use crate::node::{Node, random, store_refusal};
 use bytes::Bytes;
-use clarion_core::port::store::{Change, Expect, Head, Move, Reader, Store, Unit};
+use clarion_core::port::store::{Change, Expect, Head, Move, Reader, Record, Store, Unit};
 use clarion_core::start::{From, floor_of_new};
 use clarion_core::{Address, AddressKind, Code, Cursor, Millis, Refusal};
 use std::collections::{HashMap, HashSet};
@@ -93,19 +93,24 @@ fn delete(key: Bytes) -> Unit {
     Unit::Record { key, expect: Expect::Any, change: Change::Delete }
 }
 
-/// Every topic with durable readers; complete before a listener accepts.
+/// Every topic with durable readers, complete before a listener accepts; `each` is told of every channel that a device
+/// reads by name.
 pub(crate) async fn load_durable_topics(
     store: &Arc<dyn Store>,
+    mut each: impl FnMut(&Address),
 ) -> Result<HashMap<Address, HashSet<u64>>, Refusal> {
     const PAGE: usize = 1000;
-    let prefix = Bytes::from([DURABLE_PREFIX, AddressKind::Topic.prefix().as_bytes()].concat());
     let mut topics: HashMap<Address, HashSet<u64>> = HashMap::new();
     let mut after = None;
     loop {
-        let page = store.records(prefix.clone(), after, PAGE).await.map_err(store_refusal)?;
+        let prefix = Bytes::from_static(DURABLE_PREFIX);
+        let page = store.records(prefix, after, PAGE).await.map_err(store_refusal)?;
         for record in &page {
             let Some((channel, number)) = parse_durable(&record.key) else { continue };
-            topics.entry(channel).or_default().insert(number);
+            each(&channel);
+            if channel.kind() == AddressKind::Topic {
+                topics.entry(channel).or_default().insert(number);
+            }
         }
         if page.len() < PAGE {
             return Ok(topics);
@@ -122,19 +127,42 @@ fn parse_durable(key: &[u8]) -> Option<(Address, u64)> {
 }
 
 impl Node {
-    async fn record(&self, key: &Bytes) -> Result<Option<Bytes>, Refusal> {
+    async fn record(&self, key: &Bytes) -> Result<Option<Record>, Refusal> {
         let found = self.store().records(key.clone(), None, 1).await.map_err(store_refusal)?;
-        Ok(found.into_iter().find(|record| record.key == *key).map(|record| record.value))
+        Ok(found.into_iter().find(|record| record.key == *key))
     }
 
+    /// What a device comes back with. Nothing, when its old self was forgotten meanwhile: it begins anew. Fails with
+    /// `foreign_token` when another device was given it.
+    pub(crate) async fn check_resume(
+        &self,
+        user: &str,
+        device: &str,
+        resume: Resume,
+    ) -> Result<Resume, Refusal> {
+        if resume.number == 0 {
+            return Err(Refusal::new(Code::BadToken, "the token belongs to another stream"));
+        }
+        let known = self.device_record(user, device).await?;
+        if known.is_some_and(|(record, _)| record.number == resume.number) {
+            return Ok(resume);
+        }
+        match self.record(&number_key(resume.number)).await? {
+            Some(_) => Err(Refusal::new(Code::ForeignToken, "the token belongs to another device")),
+            None => Ok(Resume::default()),
+        }
+    }
+
+    /// A device's record and the version of it.
     async fn device_record(
         &self,
         user: &str,
         device: &str,
-    ) -> Result<Option<DeviceRecord>, Refusal> {
-        let Some(value) = self.record(&device_key(user, device)).await? else { return Ok(None) };
+    ) -> Result<Option<(DeviceRecord, u64)>, Refusal> {
+        let Some(found) = self.record(&device_key(user, device)).await? else { return Ok(None) };
         let damaged = || Refusal::new(Code::Internal, "the device's record is damaged");
-        DeviceRecord::decode(&value).map(Some).ok_or_else(damaged)
+        let record = DeviceRecord::decode(&found.value).ok_or_else(damaged)?;
+        Ok(Some((record, found.version)))
     }
 
     /// The number of this device; its record and the starts of its cursors on what it reads are committed.
@@ -145,12 +173,11 @@ impl Node {
         from: Option<From>,
         reads: &Reads,
     ) -> Result<u64, Refusal> {
-        let known = self.device_record(user, device).await?;
-        if let Some(record) = known
+        if let Some((record, version)) = self.device_record(user, device).await?
             && self.has_started(&record, reads).await?
         {
             // Only its age depends on this: a stream is served while the store takes no writes.
-            if let Err(error) = self.seen(user, device, record).await {
+            if let Err(error) = self.seen(user, device, record, version).await {
                 tracing::debug!(%error, "a device's last use was not noted");
             }
             return Ok(record.number);
@@ -159,8 +186,11 @@ impl Node {
         // the other has not delivered.
         let _start = self.start_lock(user).lock().await;
         match self.device_record(user, device).await? {
-            Some(record) if self.has_started(&record, reads).await? => Ok(record.number),
-            Some(record) => self.start_device(user, device, record, Expect::Any, from, reads).await,
+            Some((record, _)) if self.has_started(&record, reads).await? => Ok(record.number),
+            Some((record, version)) => {
+                let expect = Expect::Version(version);
+                self.start_device(user, device, record, expect, from, reads).await
+            }
             None => {
                 self.make_place(user).await?;
                 let (number, now) = (u64::from_be_bytes(random()?).max(1), clock::now());
@@ -190,6 +220,13 @@ impl Node {
         reads: &Reads,
     ) -> Result<u64, Refusal> {
         let number = record.number;
+        if matches!(reads, Reads::Channel(_)) {
+            let cursors =
+                self.store().cursors(Reader::device(number)).await.map_err(store_refusal)?;
+            if cursors.len() >= self.inner.config.max_cursors {
+                return Err(Code::TooManyCursors.into());
+            }
+        }
         let feed = record.feed || matches!(reads, Reads::Feed(_));
         let owner = [user.as_bytes(), b"\0", device.as_bytes()].concat();
         let mut units = vec![
@@ -207,13 +244,23 @@ impl Node {
         Ok(number)
     }
 
-    async fn seen(&self, user: &str, device: &str, record: DeviceRecord) -> Result<(), Refusal> {
+    /// Notes that somebody uses a device, now and then.
+    async fn seen(
+        &self,
+        user: &str,
+        device: &str,
+        record: DeviceRecord,
+        version: u64,
+    ) -> Result<(), Refusal> {
         let now = clock::now();
-        if now.saturating_sub(record.seen_at) < DAY_MS {
+        let often = DAY_MS.min(self.inner.config.device_age.as_millis() as u64 / 4);
+        if now.saturating_sub(record.seen_at) < often {
             return Ok(());
         }
         let value = DeviceRecord { seen_at: now, ..record }.encode();
-        self.commit(vec![put(device_key(user, device), Expect::Any, value)]).await.map(|_| ())
+        // Not if somebody forgot it meanwhile: that would bring back a record without cursors.
+        let expect = Expect::Version(version);
+        self.commit(vec![put(device_key(user, device), expect, value)]).await.map(|_| ())
     }
 
     /// Where new cursors start (design §1.3), as one unit.
@@ -271,7 +318,7 @@ impl Node {
         let prefix = device_key(user, "");
         let records =
             self.store().records(prefix.clone(), None, limit).await.map_err(store_refusal)?;
-        let parse = |record: &clarion_core::port::store::Record| {
+        let parse = |record: &Record| {
             let name = std::str::from_utf8(record.key.get(prefix.len()..)?).ok()?;
             Some((name.to_owned(), DeviceRecord::decode(&record.value)?))
         };
@@ -338,17 +385,33 @@ impl Node {
         let page = self.store().records(prefix, after, limit).await.map_err(store_refusal)?;
         let oldest = clock::now().saturating_sub(self.inner.config.device_age.as_millis() as u64);
         for record in &page {
-            let Some(device) = DeviceRecord::decode(&record.value).filter(|d| d.seen_at < oldest)
-            else {
-                continue;
-            };
+            let Some(device) = DeviceRecord::decode(&record.value) else { continue };
             let names = record.key.get(DEVICE_PREFIX.len()..).unwrap_or_default();
             let mut parts = names.splitn(2, |byte| *byte == 0).map(std::str::from_utf8);
             if let (Some(Ok(user)), Some(Ok(name))) = (parts.next(), parts.next()) {
-                self.forget_device(user, name, device).await?;
+                self.sweep_device(user, name, device, record.version, oldest).await?;
             }
         }
         Ok(if page.len() < limit { None } else { page.last().map(|r| r.key.clone()) })
+    }
+
+    /// One that is attached is in use, however long ago it was attached.
+    async fn sweep_device(
+        &self,
+        user: &str,
+        name: &str,
+        record: DeviceRecord,
+        version: u64,
+        oldest: Millis,
+    ) -> Result<(), Refusal> {
+        if self.is_attached(user, record.number).await? {
+            // A conflict means that somebody else has just noted it.
+            let _ = self.seen(user, name, record, version).await;
+        } else if record.seen_at < oldest {
+            let _start = self.start_lock(user).lock().await;
+            self.forget_device(user, name, record).await?;
+        }
+        Ok(())
     }
 }
 

@@ -81,7 +81,9 @@ impl Node {
     /// Call it inside a runtime that outlives the node.
     pub async fn start(config: NodeConfig, store: Arc<dyn Store>) -> Result<Self, Refusal> {
         let secret = load_secret(&store).await?;
-        let durable_topics = crate::devices::load_durable_topics(&store).await?;
+        let trimmable = Arc::new(sweeper::Trimmable::default());
+        let durable_topics =
+            crate::devices::load_durable_topics(&store, |channel| trimmable.note(channel)).await?;
         let config = Arc::new(config);
         let mailboxes: Arc<[Arc<Mailbox>]> =
             (0..config.shards).map(|_| Arc::new(Mailbox::new(config.mailbox_bytes))).collect();
@@ -93,7 +95,7 @@ impl Node {
                 commit_counters: Arc::default(),
                 verb_counters: VerbCounters::default(),
                 durable_topics: RwLock::new(durable_topics),
-                trimmable: Arc::default(),
+                trimmable,
                 start_locks: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
                 number: u32::from_be_bytes(random()?),
                 live_counter: AtomicU64::new(0),
@@ -182,6 +184,11 @@ impl Node {
     /// Sums of all shards.
     pub fn shard_totals(&self) -> ShardTotals {
         ShardTotals::sum(self.inner.shard_counters.iter().map(|c| &**c))
+    }
+
+    /// Live messages dropped since a shard's mailbox was full.
+    pub fn dropped_live(&self) -> u64 {
+        self.mailboxes().iter().map(|mailbox| mailbox.dropped()).sum()
     }
 
     /// What the committer counted.

@@ -3,7 +3,7 @@
 use crate::clock;
 use crate::metrics::VerbCounters;
 use crate::node::{Node, store_refusal};
-use crate::shard::{LiveDone, Mail};
+use crate::shard::LiveDone;
 use clarion_core::port::store::{Done, Durability, Publish, Stored, Unit};
 use clarion_core::{
     Address, AddressKind, Code, Content, Epoch, Message, MessageId, Principal, Refusal, Seq, Verb,
@@ -82,9 +82,13 @@ impl Node {
         let mut planned = Vec::with_capacity(drafts.len());
         let mut units = Vec::with_capacity(drafts.len());
         let mut live = Vec::new();
+        let mut queues = Vec::new();
         for draft in drafts {
             planned.push(match self.plan(principal, draft, now) {
                 Ok(Plan::Stored(publish)) => {
+                    if publish.channel.kind() == AddressKind::Queue {
+                        queues.push((units.len(), publish.channel.clone()));
+                    }
                     units.push(Unit::Publish(publish));
                     Planned::Stored
                 }
@@ -108,6 +112,7 @@ impl Node {
         if let Some(delivered) = delivered {
             delivered.await;
         }
+        self.note_full(&queues, &stored);
         self.answer(planned, stored)
     }
 
@@ -187,8 +192,9 @@ impl Node {
         if interested > 0 {
             let done = LiveDone::new(interested, sender);
             for (mailbox, part) in self.mailboxes().iter().zip(parts) {
-                if !part.is_empty() {
-                    mailbox.post(Mail::Live(part, done.clone()));
+                if !part.is_empty() && !mailbox.post_live(part, done.clone()) {
+                    // Dropped and counted, so the publisher waits for nobody here.
+                    done.done();
                 }
             }
         } else {
@@ -197,6 +203,20 @@ impl Node {
         async move {
             // An error means that a shard has ended: its readers are gone.
             let _ = taken.await;
+        }
+    }
+
+    /// A queue that is full may hold what everybody has acked: the sweeper looks at it.
+    fn note_full(
+        &self,
+        queues: &[(usize, Address)],
+        stored: &Result<Vec<Result<Answer, Refusal>>, Refusal>,
+    ) {
+        let Ok(stored) = stored else { return };
+        for (at, channel) in queues {
+            if matches!(stored.get(*at), Some(Err(refusal)) if refusal.code == Code::QueueFull) {
+                self.inner.trimmable.note(channel);
+            }
         }
     }
 

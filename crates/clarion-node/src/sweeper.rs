@@ -16,10 +16,12 @@ const CHANNELS_A_STEP: usize = 256;
 /// Devices that one round looks at.
 const DEVICES_A_ROUND: usize = 500;
 
-/// Channels that may wait for a trim by their cursors; what does not fit is noted again with its next ack.
+/// Channels that may wait for a trim by their cursors; what does not fit is noted again with its next ack, or when it
+/// is full.
 const TRIMMABLE_MAX: usize = 100_000;
 
-/// Channels whose cursors moved since the last round, of those that keep nothing below their cursors.
+/// Channels to look at with the next round: their cursors moved, or they are full, and they keep nothing below their
+/// cursors. At the start, every such channel that a device reads.
 #[derive(Default)]
 pub(crate) struct Trimmable(Mutex<HashSet<Address>>);
 
@@ -52,6 +54,7 @@ pub(crate) fn spawn(node: Node) -> tokio::task::JoinHandle<()> {
             for channel in node.inner.trimmable.take() {
                 if let Err(error) = trim_acked(&node, &channel).await {
                     tracing::debug!(%error, "trimming by cursors");
+                    node.inner.trimmable.note(&channel);
                 }
             }
             match node.sweep_devices(devices_after.take(), DEVICES_A_ROUND).await {

@@ -16,11 +16,16 @@ use crate::{
     exit::{self, Failure},
     logs,
 };
-use clarion_edge::http::App;
+use clarion_edge::http::{App, Stop};
 use clarion_node::Node;
 use clarion_store::Engine;
-use std::{io::Write, net::SocketAddr, path::PathBuf, process::ExitCode};
-use tokio::{sync::watch, task::JoinSet};
+use std::{io::Write, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use tokio::{sync::watch, task::JoinSet, time::timeout};
+
+/// The share of the time for the shutdown in which requests under way may be answered.
+const LISTENERS_SHARE: f64 = 0.6;
+/// The share in which what was cut off then ends.
+const CUT_SHARE: f64 = 0.1;
 
 /// Starts the server.
 #[derive(Debug, clap::Args)]
@@ -65,7 +70,7 @@ async fn serve(config: &Config, args: &Args, cores: usize) -> Result<(), Failure
         .await
         .map_err(|error| Failure::new(exit::IO, format!("the node cannot start: {error}")))?;
     announce(config, &opened, args)?;
-    let (stop, stopping) = watch::channel(false);
+    let (stop, stopping) = watch::channel(Stop::Run);
     let mut servers = JoinSet::new();
     for open in opened {
         let Some(listener) = config.listeners.iter().find(|listener| listener.name == open.name)
@@ -88,15 +93,17 @@ async fn serve(config: &Config, args: &Args, cores: usize) -> Result<(), Failure
     if let Some(path) = &args.ready_file {
         ready::clear(path)?;
     }
-    // The receivers are the servers; they may have ended.
-    let _ = stop.send(true);
-    let shut_down = shut_down(node, engine, servers);
-    if tokio::time::timeout(config.limits.shutdown_timeout, shut_down).await.is_err() {
-        tracing::warn!("the shutdown took too long: what was not finished by then is cut off");
-        // Threads that still run would hold the exit; nothing acknowledged depends on them.
-        std::process::exit(i32::from(ended.map_or_else(|failure| failure.code, |()| 0)));
-    }
-    ended
+    let time = config.limits.shutdown_timeout;
+    let cut_off = tokio::select! {
+        done = timeout(time, shut_down(node, engine, servers, stop, time)) => match done {
+            Ok(()) => return ended,
+            Err(_) => "the shutdown took too long: the store was not closed",
+        },
+        _ = signals.next() => "a second signal: the store was not closed",
+    };
+    tracing::warn!("{cut_off}");
+    // Threads that still run would hold the exit; nothing acknowledged depends on them.
+    std::process::exit(i32::from(ended.map_or_else(|failure| failure.code, |()| 0)));
 }
 
 async fn open_engine(config: &Config) -> Result<Engine, Failure> {
@@ -107,12 +114,23 @@ async fn open_engine(config: &Config) -> Result<Engine, Failure> {
         .map_err(|error| data_dir::failure(&error))
 }
 
-/// Sessions are told, requests under way are answered, acks are written, then the store is closed.
-async fn shut_down(node: Node, engine: Engine, mut servers: JoinSet<std::io::Result<()>>) {
+/// Sessions are told, requests under way are answered, acks are written, then the store is closed. A client that takes its
+/// time is cut off, so that there is time for the store.
+async fn shut_down(
+    node: Node,
+    engine: Engine,
+    mut servers: JoinSet<std::io::Result<()>>,
+    stop: watch::Sender<Stop>,
+    time: Duration,
+) {
     node.close_sessions();
-    while let Some(server) = servers.join_next().await {
-        if !matches!(server, Ok(Ok(()))) {
-            tracing::error!(?server, "a listener ended badly");
+    // The receivers are the servers; they may have ended.
+    let _ = stop.send(Stop::Finish);
+    if timeout(time.mul_f64(LISTENERS_SHARE), join(&mut servers)).await.is_err() {
+        tracing::warn!("requests under way are cut off: their clients are too slow");
+        let _ = stop.send(Stop::Cut);
+        if timeout(time.mul_f64(CUT_SHARE), join(&mut servers)).await.is_err() {
+            servers.abort_all();
         }
     }
     let closing = tokio::task::spawn_blocking(move || {
@@ -126,13 +144,22 @@ async fn shut_down(node: Node, engine: Engine, mut servers: JoinSet<std::io::Res
     }
 }
 
+/// Waits for the listeners' ends.
+async fn join(servers: &mut JoinSet<std::io::Result<()>>) {
+    while let Some(server) = servers.join_next().await {
+        if !matches!(server, Ok(Ok(()))) {
+            tracing::error!(?server, "a listener ended badly");
+        }
+    }
+}
+
 /// Prints the table and writes the ready file; everything accepts by now.
 fn announce(config: &Config, opened: &[open::Opened], args: &Args) -> Result<(), Failure> {
     let table = start_table::render(config, opened);
     // A closed standard output is no reason not to serve.
     let _ = std::io::stdout().lock().write_all(table.as_bytes());
     for listener in opened {
-        tracing::info!(listener = listener.name.name(), address = %listener.address, socket = ?listener.socket, "open");
+        tracing::info!(listener = listener.name.name(), address = %listener.address, "open");
     }
     let addresses: Vec<(&str, SocketAddr)> =
         opened.iter().map(|opened| (opened.name.name(), opened.address)).collect();

@@ -58,7 +58,8 @@ pub struct EmbeddedConfig {
     pub durability: Durable,
     /// Most bytes that the engine may use, its journal apart; then publishes are refused. 0 = unbounded.
     pub max_bytes: u64,
-    /// Publishes are refused while the file system has less than this free. 0 = never.
+    /// Publishes are refused while the file system has less than this free, or less than what tables and compactions may
+    /// still take, if that is more. 0 = never.
     pub min_free_bytes: u64,
     /// fjall's cache of blocks.
     pub cache_bytes: u64,
@@ -90,7 +91,7 @@ impl Default for EmbeddedConfig {
         Self {
             durability: Durable::Disk,
             max_bytes: 0,
-            min_free_bytes: 64 * MIB,
+            min_free_bytes: 256 * MIB,
             cache_bytes: 64 * MIB,
             log_memtable_bytes: 32 * MIB,
             memtable_bytes: 8 * MIB,

@@ -146,6 +146,11 @@ impl PageBuilder {
         !self.stopped
     }
 
+    /// What lies below `first` has left the log since the head was read.
+    pub(crate) fn lost_below(&mut self, first: Seq) {
+        self.page.head.first = self.page.head.first.max(first);
+    }
+
     /// The page.
     pub(crate) fn finish(mut self) -> Page {
         if !self.stopped {

@@ -1,7 +1,7 @@
 //! The Outlet port: how a dialect writes to one connection. The node knows frames, not protocols.
 //!
-//! Per record and tick a shard asks for one frame per `format`; each session's outlet then writes that frame into the
-//! session's outbox, adding what is its own (a packet id, a resume token). Outlets live on one shard: not `Send`-bound
+//! Per record a shard asks for one frame per `format`, which all sessions share; each session's outlet adds what is its
+//! own before and behind it (a packet id, a resume token, a chunk's size). Outlets live on one shard: not `Send`-bound
 //! beyond their way there.
 
 use crate::subscription::Gap;
@@ -26,8 +26,6 @@ pub enum CloseReason {
     Shutdown,
     /// The store failed under it.
     Store,
-    /// The device was forgotten.
-    Forgotten,
 }
 
 impl CloseReason {
@@ -37,7 +35,6 @@ impl CloseReason {
             Self::Kicked => "kicked",
             Self::Shutdown => "shutdown",
             Self::Store => "store",
-            Self::Forgotten => "forgotten",
         }
     }
 }
@@ -50,8 +47,10 @@ pub trait Outlet: Send {
     fn dialect(&self) -> &'static str;
     /// The shared part of a delivery.
     fn encode(&self, message: &Message, out: &mut Vec<u8>);
-    /// One delivery: `frame` is what `encode` gave for this message.
-    fn deliver(&mut self, given: Given<'_>, frame: &[u8], out: &mut Vec<u8>);
+    /// What of a delivery goes before the shared frame of `frame_len` bytes.
+    fn before(&mut self, given: Given<'_>, frame_len: usize, out: &mut Vec<u8>);
+    /// What of it goes behind.
+    fn behind(&self, out: &mut Vec<u8>);
     /// What goes first, before any delivery.
     fn open(&mut self, out: &mut Vec<u8>);
     /// Messages are missing. `epoch` is the channel's present one.

@@ -1,11 +1,12 @@
 //! The accept loop of an HTTP listener.
 //!
 //! Invariants: as many connections as configured, the next one is told so and closed; a failed accept never ends the
-//! loop; a stop ends accepting at once and waits for the requests under way.
+//! loop; a stop ends accepting at once and waits for the requests under way, until it is told to cut them.
 
 use super::connection;
 use super::problem::raw_response;
 use super::router::{App, router};
+use super::stop::{Stop, reached};
 use axum::Router;
 use clarion_core::Code;
 use std::io::{self, ErrorKind};
@@ -26,11 +27,11 @@ const SINK_BYTES: usize = 16 << 10;
 /// Pause after an accept that failed for want of file descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves a listener until `shutdown` turns true and every request under way is answered.
+/// Serves a listener until it is told to finish and every request under way is answered, or is told to cut them.
 pub async fn serve(
     listener: std::net::TcpListener,
     app: Arc<App>,
-    mut shutdown: watch::Receiver<bool>,
+    mut shutdown: watch::Receiver<Stop>,
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     // Every connection holds a sender; the channel closes when the last one has ended.
@@ -46,7 +47,7 @@ pub async fn serve(
     loop {
         let accepted = tokio::select! {
             biased;
-            _ = shutdown.wait_for(|stop| *stop) => break,
+            _ = shutdown.wait_for(|stop| *stop > Stop::Run) => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -78,7 +79,7 @@ struct Acceptor {
     connections: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
     alive: mpsc::Sender<()>,
-    shutdown: watch::Receiver<bool>,
+    shutdown: watch::Receiver<Stop>,
 }
 
 impl Acceptor {
@@ -95,7 +96,12 @@ impl Acceptor {
         let (alive, shutdown) = (self.alive.clone(), self.shutdown.clone());
         // `alive` lets the stop wait for it.
         tokio::spawn(async move {
-            connection::run(app, router, stream, place, shutdown).await;
+            let cut = reached(shutdown.clone(), Stop::Cut);
+            tokio::select! {
+                biased;
+                () = connection::run(app, router, stream, place, shutdown) => {}
+                () = cut => {}
+            }
             drop(alive);
         });
     }

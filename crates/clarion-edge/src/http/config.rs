@@ -33,6 +33,8 @@ pub struct HttpConfig {
     pub publish: PublishLimits,
     /// Bytes of a request's body.
     pub body_bytes: usize,
+    /// Bytes of the bodies of all requests under way.
+    pub bodies_bytes: usize,
     /// Messages in a batch.
     pub batch_messages: usize,
     /// Bytes of a request's head.

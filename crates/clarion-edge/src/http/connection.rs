@@ -2,12 +2,14 @@
 //!
 //! Invariants: one timer per connection, re-armed lazily; a head has `head_timeout` from its first byte, an idle
 //! connection `idle_timeout`; a request under way has the deadlines of its handler. A stream leaves hyper while its
-//! request is pending: what a client pipelined behind it is dropped with hyper's half.
+//! request is pending: what a client pipelined behind it is dropped with hyper's half. When the listener stops, a
+//! connection without a request under way ends at once.
 
 use super::accept::drain;
 use super::outlet::SseOutlet;
 use super::problem::raw_response;
 use super::router::App;
+use super::stop::{Stop, reached};
 use axum::Router;
 use axum::body::Body;
 use clarion_core::Code;
@@ -48,6 +50,8 @@ pub(super) struct Detach {
 struct Shared {
     /// Bytes came since the last request began.
     head_began: AtomicBool,
+    /// A request began at some time.
+    requested: AtomicBool,
     /// Requests and streamed bodies under way.
     busy: AtomicU32,
     detach: Mutex<Option<Detach>>,
@@ -173,6 +177,7 @@ impl Service<Request<Incoming>> for Routed {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let streaming = Handle(self.shared.clone()).streaming();
+        self.shared.requested.store(true, Relaxed);
         self.shared.head_began.store(false, Relaxed);
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Handle(self.shared.clone()));
@@ -237,7 +242,7 @@ pub(super) async fn run(
     router: Router,
     stream: TcpStream,
     place: OwnedSemaphorePermit,
-    mut shutdown: watch::Receiver<bool>,
+    shutdown: watch::Receiver<Stop>,
 ) {
     let shared = Arc::new(Shared::default());
     let limits = [app.config.idle_timeout, app.config.head_timeout];
@@ -254,12 +259,8 @@ pub(super) async fn run(
         since: Instant::now(),
         state: Some(true),
     };
-    let mut stopping = pin!(async move {
-        // An error means that the server's end of it has gone, which is a stop too.
-        let _ = shutdown.wait_for(|stop| *stop).await;
-    });
+    let mut stopping = pin!(reached(shutdown, Stop::Finish));
     let mut stopped = false;
-    let mut first_request = true;
     let end = poll_fn(|context| {
         if !stopped && stopping.as_mut().poll(context).is_ready() {
             stopped = true;
@@ -273,7 +274,12 @@ pub(super) async fn run(
             return Poll::Ready(End::Stream(detach));
         }
         let busy = shared.busy.load(Relaxed) > 0;
-        first_request &= !busy;
+        let first_request = !shared.requested.load(Relaxed);
+        // Hyper ends one that is idle after an answer and, once its answer is sent, one that is not; it would wait for
+        // a first head.
+        if stopped && first_request {
+            return Poll::Ready(End::Done);
+        }
         // A new connection owes its first head at once.
         let state = (!busy).then(|| first_request || shared.head_began.load(Relaxed));
         if deadline.poll(context, state, limits) {
@@ -287,7 +293,10 @@ pub(super) async fn run(
         // A peer that still sends what was refused could not read why if the socket were closed with bytes unread.
         End::Done if !stopped => {
             let stream = connection.into_parts().io.into_inner().stream;
-            let _ = timeout(LINGER_TIME, drain(&stream)).await;
+            tokio::select! {
+                _ = timeout(LINGER_TIME, drain(&stream)) => {}
+                () = stopping => {}
+            }
         }
         End::Done => {}
         End::Timeout { head: true } => {

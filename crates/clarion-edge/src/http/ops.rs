@@ -129,6 +129,11 @@ impl Collector for NodeNumbers {
                 "Live messages dropped since an outbox was full",
                 shards.dropped_outbox,
             ),
+            (
+                "dropped_mailbox_full",
+                "Live messages dropped since a shard had too many waiting",
+                self.node.dropped_live(),
+            ),
             ("behind", "Times that a subscription fell behind", shards.behind),
             ("gaps", "Gaps that readers were told of", shards.gaps),
             ("pages", "Pages read for catching up", shards.pages),

@@ -32,20 +32,40 @@ pub(super) enum Framing {
 }
 
 impl Framing {
-    /// What `write` appends, as a part of the body.
-    fn part(self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
-        if self != Self::Chunked {
-            return write(out);
-        }
+    /// Begins a part of the body; returns where it begins.
+    fn begin(self, out: &mut Vec<u8>) -> usize {
         let at = out.len();
-        out.extend_from_slice(CHUNK_HEAD);
-        write(out);
-        let mut size = out.len() - at - CHUNK_HEAD.len();
+        if self == Self::Chunked {
+            out.extend_from_slice(CHUNK_HEAD);
+        }
+        at
+    }
+
+    /// Says how long the part is that began at `at`: what was written since and `more` bytes that follow.
+    fn size(self, at: usize, more: usize, out: &mut [u8]) {
+        if self != Self::Chunked {
+            return;
+        }
+        let mut size = out.len() - at - CHUNK_HEAD.len() + more;
         for digit in out[at..at + 8].iter_mut().rev() {
             *digit = b"0123456789abcdef"[size & 15];
             size >>= 4;
         }
-        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Ends a part.
+    fn end(self, out: &mut Vec<u8>) {
+        if self == Self::Chunked {
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+
+    /// What `write` appends, as a part of the body.
+    fn part(self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+        let at = self.begin(out);
+        write(out);
+        self.size(at, 0, out);
+        self.end(out);
     }
 }
 
@@ -110,19 +130,21 @@ impl Outlet for SseOutlet {
         sse::message(message, out);
     }
 
-    fn deliver(&mut self, given: Given<'_>, frame: &[u8], out: &mut Vec<u8>) {
-        if given.message.is_live() {
-            return self.framing.part(out, |out| out.extend_from_slice(frame));
-        }
-        self.moved(&given);
-        let TokenOwner { reader: ReaderRef { number, user_tag }, principal_tag } = self.owner;
-        self.framing.part(out, |out| {
+    fn before(&mut self, given: Given<'_>, frame_len: usize, out: &mut Vec<u8>) {
+        let chunk = self.framing.begin(out);
+        if !given.message.is_live() {
+            self.moved(&given);
+            let TokenOwner { reader: ReaderRef { number, user_tag }, principal_tag } = self.owner;
             out.extend_from_slice(b"id: ");
             let positions = self.positions.iter().copied();
             token::encode(&self.secret, number, user_tag, principal_tag, positions, out);
             out.push(b'\n');
-            out.extend_from_slice(frame);
-        });
+        }
+        self.framing.size(chunk, frame_len, out);
+    }
+
+    fn behind(&self, out: &mut Vec<u8>) {
+        self.framing.end(out);
     }
 
     fn open(&mut self, out: &mut Vec<u8>) {

@@ -106,7 +106,7 @@ impl PublishAnswer {
 pub(super) async fn publish(
     State(app): State<Arc<App>>,
     Caller(principal): Caller,
-    JsonBytes(body): JsonBytes,
+    JsonBytes(body, _room): JsonBytes,
 ) -> Result<Response, Failure> {
     let request: PublishRequest<'_> = parse(&body)?;
     let draft = draft(request.check(&app.config.publish)?);
@@ -197,7 +197,7 @@ pub(super) enum BatchItem {
 pub(super) async fn publish_batch(
     State(app): State<Arc<App>>,
     Caller(principal): Caller,
-    JsonBytes(body): JsonBytes,
+    JsonBytes(body, _room): JsonBytes,
 ) -> Result<Response, Failure> {
     let batch: Batch<'_> = parse(&body)?;
     let max = app.config.batch_messages;

@@ -1,6 +1,7 @@
 //! The routes, and the document that is generated from them.
 
 use super::auth::check_host;
+use super::body::Bodies;
 use super::config::HttpConfig;
 use super::problem::{Failure, Problem};
 use super::{channels, messages, ops, publish, sessions, stream};
@@ -25,6 +26,7 @@ pub struct App {
     pub(super) config: HttpConfig,
     pub(super) secret: Arc<Secret>,
     pub(super) streams: Arc<Semaphore>,
+    pub(super) bodies: Bodies,
     pub(super) open_principal: Principal,
     pub(super) openapi: String,
 }
@@ -35,6 +37,7 @@ impl App {
         Arc::new(Self {
             secret: Arc::new(node.secret()),
             streams: Arc::new(Semaphore::new(config.streams)),
+            bodies: Bodies::new(config.bodies_bytes),
             open_principal: Principal::open(),
             openapi: openapi_json(),
             node,

@@ -207,7 +207,7 @@ pub(super) struct AckAnswer {
 pub(super) async fn ack(
     State(app): State<Arc<App>>,
     Caller(principal): Caller,
-    JsonBytes(body): JsonBytes,
+    JsonBytes(body, _room): JsonBytes,
 ) -> Result<Response, Failure> {
     let request: AckRequest = parse(&body)?;
     let token = read_token(&app, &principal, &request.token)?;

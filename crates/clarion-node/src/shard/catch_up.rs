@@ -1,6 +1,6 @@
 //! Catching up: pages from the store for subscriptions that are behind, as their outboxes drain.
 
-use super::deliver::make_room;
+use super::deliver::{make_room, put};
 use super::{SessionKey, Shard, State};
 use crate::attach::Start;
 use crate::clock;
@@ -8,7 +8,7 @@ use clarion_core::catch_up::PageKey;
 use clarion_core::port::outlet::Given;
 use clarion_core::port::store::{Head, Page, ReadRange, StoreError};
 use clarion_core::subscription::{Gap, GapReason, Offer};
-use clarion_core::{Message, Seq};
+use clarion_core::{Cursor, Message, Seq};
 use std::rc::Rc;
 
 /// A subscription that waits for a page.
@@ -136,7 +136,7 @@ impl Shard {
         match entry.sub.offer(message.seq, acked, room) {
             Offer::Deliver => {
                 let given = Given { message, start: entry.given_from() };
-                session.outlet.deliver(given, frame, session.outbox.begin_message());
+                put(session, given, frame);
                 self.context.counters.delivered.add(1);
                 true
             }
@@ -162,6 +162,7 @@ impl Shard {
         session.open();
         let mut device = state.devices.get_mut(&session.number);
         let mut restarted = false;
+        let mut missing = Vec::new();
         for (entry, head) in session.subs.iter_mut().zip(heads) {
             let mut lost = None;
             let mut other_history = |next: Seq| {
@@ -185,7 +186,13 @@ impl Shard {
                             entry.acked_below = true;
                             other_history(1)
                         }
-                        None => head.last + 1,
+                        // Its record went, or its history changed, between the look-up and here: rather again than
+                        // never.
+                        None => {
+                            entry.acked_below = true;
+                            missing.push((entry.channel.clone(), head.epoch, head.first));
+                            head.first
+                        }
                     }
                 }
             };
@@ -200,6 +207,11 @@ impl Shard {
             entry.sub.begin(head.epoch, next, head.last);
         }
         let number = session.number;
+        if let Some(device) = state.devices.get_mut(&number) {
+            for (channel, epoch, first) in &missing {
+                device.set.load(channel, *epoch, &Cursor::at(first.saturating_sub(1)));
+            }
+        }
         if restarted {
             self.device_dirty(state, number);
         }

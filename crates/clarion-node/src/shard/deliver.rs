@@ -6,6 +6,7 @@
 use super::session::Session;
 use super::{SessionKey, Shard, ShardContext, State};
 use crate::metrics::ShardCounters;
+use bytes::Bytes;
 use clarion_core::port::outlet::{Given, Outlet};
 use clarion_core::subscription::Hint;
 use clarion_core::{Address, Epoch, Message, Seq};
@@ -14,36 +15,78 @@ use std::io::ErrorKind;
 /// Bytes that an outlet may add to a shared frame.
 const OWN_BYTES: usize = 256;
 
+/// Frames above this are held by reference in outboxes; below it a copy is cheaper.
+const SHARE_ABOVE: usize = 16 << 10;
+
 /// The encoded forms of one record, by outlet format.
 #[derive(Default)]
 pub(super) struct Frames {
-    bytes: Vec<u8>,
-    formats: Vec<(u32, usize, usize)>,
+    small: Vec<u8>,
+    formats: Vec<(u32, FrameAt)>,
+}
+
+#[derive(Clone)]
+enum FrameAt {
+    /// A range of `small`.
+    Small(usize, usize),
+    Large(Bytes),
+}
+
+/// A record in one format.
+pub(super) enum Frame<'a> {
+    Small(&'a [u8]),
+    Large(Bytes),
+}
+
+impl Frame<'_> {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Small(bytes) => bytes.len(),
+            Self::Large(bytes) => bytes.len(),
+        }
+    }
 }
 
 impl Frames {
     /// Another record follows.
     pub(super) fn reset(&mut self) {
-        self.bytes.clear();
+        self.small.clear();
         self.formats.clear();
-        if self.bytes.capacity() > 1 << 20 {
-            self.bytes = Vec::new();
-        }
     }
 
     /// The record in this outlet's format.
-    pub(super) fn get(&mut self, outlet: &dyn Outlet, message: &Message) -> &[u8] {
+    pub(super) fn get(&mut self, outlet: &dyn Outlet, message: &Message) -> Frame<'_> {
         let format = outlet.format();
-        let known =
-            self.formats.iter().find(|(f, ..)| *f == format).map(|&(_, from, to)| (from, to));
-        let (from, to) = known.unwrap_or_else(|| {
-            let from = self.bytes.len();
-            outlet.encode(message, &mut self.bytes);
-            self.formats.push((format, from, self.bytes.len()));
-            (from, self.bytes.len())
+        let known = self.formats.iter().find(|(f, _)| *f == format).map(|(_, at)| at.clone());
+        let at = known.unwrap_or_else(|| {
+            let from = self.small.len();
+            outlet.encode(message, &mut self.small);
+            let at = if self.small.len() - from > SHARE_ABOVE {
+                FrameAt::Large(Bytes::from(self.small.split_off(from)))
+            } else {
+                FrameAt::Small(from, self.small.len())
+            };
+            self.formats.push((format, at.clone()));
+            // A large frame leaves a large buffer behind.
+            self.small.shrink_to(SHARE_ABOVE);
+            at
         });
-        &self.bytes[from..to]
+        match at {
+            FrameAt::Small(from, to) => Frame::Small(&self.small[from..to]),
+            FrameAt::Large(bytes) => Frame::Large(bytes),
+        }
     }
+}
+
+/// Puts a delivery into a session's outbox.
+pub(super) fn put(session: &mut Session, given: Given<'_>, frame: Frame<'_>) {
+    let Session { outlet, outbox, .. } = session;
+    outlet.before(given, frame.len(), outbox.begin_message());
+    match frame {
+        Frame::Small(bytes) => outbox.control().extend_from_slice(bytes),
+        Frame::Large(bytes) => outbox.share(bytes),
+    }
+    outlet.behind(outbox.control());
 }
 
 /// How a flush ended.
@@ -124,7 +167,7 @@ impl Shard {
             match entry.sub.hint(message.epoch, message.seq, false, room) {
                 Hint::Deliver => {
                     let given = Given { message, start: entry.given_from() };
-                    session.outlet.deliver(given, frame, session.outbox.begin_message());
+                    put(session, given, frame);
                     delivered += 1;
                 }
                 Hint::Behind => counters.behind.add(1),
@@ -154,7 +197,7 @@ impl Shard {
                 continue;
             }
             let given = Given { message, start: 0 };
-            session.outlet.deliver(given, frame, session.outbox.begin_message());
+            put(session, given, frame);
             list_dirty(session, &mut state.dirty);
             delivered += 1;
         }

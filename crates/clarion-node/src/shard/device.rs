@@ -58,19 +58,22 @@ impl Shard {
                 return self.close_one(key, CloseReason::Store);
             }
         };
-        let mut state = self.state.borrow_mut();
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
         if number != 0 {
             let Some(device) = state.devices.get_mut(&number) else { return };
-            for stored in &cursors {
+            let Some(session) = state.sessions.get_mut(key) else { return };
+            // A device may have cursors on many channels; what no session of it reads stays in the store.
+            for stored in cursors.iter().filter(|c| session.reads(&c.channel)) {
                 device.set.load(&stored.channel, stored.epoch, &stored.cursor);
             }
             device.loaded = true;
             if apply(&mut device.set, acks) > 0 {
                 self.context.counters.acks.add(1);
             }
-            self.device_dirty(&mut state, number);
+            self.device_dirty(state, number);
         }
-        self.begin_subscriptions(&mut state, key, &heads);
+        self.begin_subscriptions(state, key, &heads);
     }
 
     /// Acks for an attached device; `None` when it is not attached here. Otherwise whether a cursor moved.
@@ -134,9 +137,6 @@ impl Shard {
             if moves.is_empty() {
                 continue;
             }
-            for moved in &moves {
-                self.context.trimmable.note(&moved.channel);
-            }
             let unit = Unit::Ack { reader: Reader::device(number), moves };
             let reply = Reply::Device { shard: self.context.index, number };
             if self.context.queue.submit(vec![unit], reply, true).is_err() {
@@ -153,6 +153,10 @@ impl Shard {
                 self.context.counters.flush_failures.add(1);
             }
             let Some(device) = state.devices.get_mut(&number) else { continue };
+            if committed {
+                // After the commit: the sweeper reads what is written.
+                device.set.in_flush().for_each(|channel| self.context.trimmable.note(channel));
+            }
             device.set.end_flush(committed);
             if !committed && self.closing.get() {
                 // The store is gone and so is the time to wait for it: these acks may be delivered again.
@@ -161,6 +165,9 @@ impl Shard {
                 state.devices.remove(&number);
             } else {
                 self.device_dirty(&mut state, number);
+                if !committed {
+                    state.timers.acks_failed();
+                }
             }
         }
     }

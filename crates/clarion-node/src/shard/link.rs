@@ -13,6 +13,9 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 
+/// Most bytes of one part of a response's body.
+const BODY_PART_MAX: usize = 64 << 10;
+
 /// What carries the bytes.
 enum Wire {
     Tcp(TcpStream),
@@ -52,8 +55,9 @@ impl LinkState {
             Wire::Tcp(stream) => stream.try_write(bytes),
             Wire::Body(sender) => match sender.try_reserve() {
                 Ok(permit) => {
-                    permit.send(Bytes::copy_from_slice(bytes));
-                    Ok(bytes.len())
+                    let part = &bytes[..bytes.len().min(BODY_PART_MAX)];
+                    permit.send(Bytes::copy_from_slice(part));
+                    Ok(part.len())
                 }
                 Err(mpsc::error::TrySendError::Full(())) => Err(ErrorKind::WouldBlock.into()),
                 Err(mpsc::error::TrySendError::Closed(())) => Err(ErrorKind::BrokenPipe.into()),

@@ -9,7 +9,7 @@ use crate::attach::Attach;
 use clarion_core::{Address, Epoch, Message, Refusal, Seq};
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, oneshot};
 
@@ -61,6 +61,7 @@ struct Inner {
     mails: Vec<Mail>,
     heads: Heads,
     record_bytes: usize,
+    live_bytes: usize,
     closed: bool,
 }
 
@@ -69,11 +70,17 @@ pub(crate) struct Mailbox {
     inner: Mutex<Inner>,
     notify: Notify,
     bytes_max: usize,
+    dropped: AtomicU64,
 }
 
 impl Mailbox {
     pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { inner: Mutex::default(), notify: Notify::new(), bytes_max }
+        Self {
+            inner: Mutex::default(),
+            notify: Notify::new(),
+            bytes_max,
+            dropped: AtomicU64::new(0),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -93,6 +100,29 @@ impl Mailbox {
             self.notify.notify_one();
         }
         true
+    }
+
+    /// Posts live messages; above the bound they are dropped and counted, and `false` comes back.
+    pub(crate) fn post_live(&self, messages: Vec<Arc<Message>>, done: Arc<LiveDone>) -> bool {
+        let bytes: usize = messages.iter().map(|m| m.content.weight()).sum();
+        let mut inner = self.lock();
+        if inner.closed || (inner.live_bytes > 0 && inner.live_bytes + bytes > self.bytes_max) {
+            self.dropped.fetch_add(messages.len() as u64, Ordering::Relaxed);
+            return false;
+        }
+        inner.live_bytes += bytes;
+        let idle = inner.mails.is_empty() && inner.heads.is_empty();
+        inner.mails.push(Mail::Live(messages, done));
+        drop(inner);
+        if idle {
+            self.notify.notify_one();
+        }
+        true
+    }
+
+    /// Live messages that were dropped since the mailbox was full.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
     }
 
     pub(crate) fn post_flushed(&self, devices: Vec<(u64, bool)>) {
@@ -134,6 +164,7 @@ impl Mailbox {
         let mut inner = self.lock();
         std::mem::swap(&mut inner.mails, mails);
         inner.record_bytes = 0;
+        inner.live_bytes = 0;
         std::mem::take(&mut inner.heads)
     }
 

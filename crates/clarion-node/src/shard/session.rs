@@ -69,6 +69,11 @@ impl Session {
         }
     }
 
+    /// Whether one of its subscriptions is on this channel.
+    pub(super) fn reads(&self, channel: &Address) -> bool {
+        self.subs.iter().any(|entry| entry.channel == *channel)
+    }
+
     fn view(&self, key: SessionKey) -> SessionView {
         SessionView {
             key,

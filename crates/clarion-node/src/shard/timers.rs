@@ -11,6 +11,8 @@ use tokio::time::Instant;
 
 const TICK: Duration = Duration::from_millis(250);
 const BUCKETS: usize = 256;
+/// Pause after acks that could not be written.
+const ACKS_AGAIN: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub(super) struct Timers {
@@ -61,6 +63,11 @@ impl Timers {
         if self.acks_at.is_none() {
             self.acks_at = Some(Instant::now() + self.ack_flush);
         }
+    }
+
+    /// They could not be written: not again before a while.
+    pub(super) fn acks_failed(&mut self) {
+        self.acks_at = Some(Instant::now() + self.ack_flush.max(ACKS_AGAIN));
     }
 
     /// When something is due next.
@@ -119,6 +126,10 @@ impl Shard {
         let heartbeat = state.timers.heartbeat_at(session.last_write);
         if heartbeat > now {
             return state.timers.arm(key, heartbeat);
+        }
+        let timeout = self.context.config.write_timeout.as_millis() / TICK.as_millis();
+        if session.outbox.len() > 0 && now - session.last_write >= timeout as u64 {
+            return self.remove(state, key);
         }
         // A connection that takes no bytes gets no heartbeat on top; one that is idle learns here that it is dead.
         if session.opened && session.outbox.len() == 0 {

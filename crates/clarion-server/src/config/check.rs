@@ -26,6 +26,7 @@ fn check_sizes(config: &Config, reader: &mut Reader<'_>) {
     let limits = &config.limits;
     let pairs = [
         ("payload_bytes", limits.payload_bytes, "body_bytes", limits.body_bytes),
+        ("body_bytes", limits.body_bytes, "bodies_bytes", limits.bodies_bytes),
         ("payload_bytes", limits.payload_bytes, "commit_queue_bytes", limits.commit_queue_bytes),
         ("payload_bytes", limits.payload_bytes, "live_queue_bytes", limits.live_queue_bytes),
         ("streams", limits.streams, "connections", limits.connections),

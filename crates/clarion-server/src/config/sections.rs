@@ -143,8 +143,9 @@ section! {
         durability: StoreDurability = "disk", one_of();
         /// Most bytes that the store may hold; above it publishes are refused (retryable). 0 = what the disk holds.
         max_bytes: u64 = "0", size(0, ANY);
-        /// Publishes are refused (retryable) while the disk has less than this free.
-        min_free_bytes: u64 = "64MiB", size(0, ANY);
+        /// Publishes are refused (retryable) while the disk has less than this free, or less than the store may itself
+        /// still need for tables and compactions (at most 544 MiB and what is in memory), if that is more. 0 = never.
+        min_free_bytes: u64 = "256MiB", size(0, ANY);
         /// Most bytes of journal before its oldest part is written out as tables.
         journal_bytes: u64 = "64MiB", size(64 * MIB, 64 * GIB);
         /// Size at which the in-memory table of message bodies is written out.
@@ -271,6 +272,9 @@ section! {
         payload_bytes: usize = "1MiB", size(1, 64 * MIB);
         /// Largest body of a request; larger ones are refused.
         body_bytes: usize = "8MiB", size(KIB, 256 * MIB);
+        /// Most bytes of the bodies of all requests of one listener that are under way; further ones are refused
+        /// (retryable).
+        bodies_bytes: usize = "128MiB", size(KIB, 64 * GIB);
         /// Most messages in a batch; larger ones are refused.
         batch_messages: usize = "1000", count(1, 100_000);
         /// Most headers of a message.
@@ -291,8 +295,11 @@ section! {
         body_timeout: Duration = "30s", span(100, HOUR);
         /// Time that a connection may stay open between two requests.
         idle_timeout: Duration = "75s", span(100, DAY);
-        /// Time that a shutdown waits for what was accepted.
+        /// Time that a shutdown may take; requests that are under way have 60 % of it, then they are cut off and the
+        /// store is closed.
         shutdown_timeout: Duration = "10s", span(0, HOUR);
+        /// A stream whose client takes no bytes for this long while some wait is closed; it may come back where it was.
+        write_timeout: Duration = "5m", span(100, DAY);
         /// Bytes that wait for one slow connection; what does not fit is read again from the store later.
         outbox_bytes: usize = "64KiB", size(4 * KIB, 64 * MIB);
         /// Messages that wait for one slow connection, likewise.
@@ -311,12 +318,15 @@ section! {
         commit_batch_messages: usize = "4096", count(1, 1_000_000);
         /// Most bytes written with one fsync (one message is always written).
         commit_batch_bytes: usize = "8MiB", size(64 * KIB, GIB);
-        /// Bytes of messages that wait for one shard; what is not stored and does not fit is dropped and counted.
+        /// Bytes of messages that wait for one shard; above it stored ones are read from the store instead, live ones
+        /// are dropped and counted.
         live_queue_bytes: usize = "16MiB", size(MIB, 16 * GIB);
         /// Most devices of one user; above it the one that has been away for longest is forgotten.
         max_devices: usize = "100", count(1, 10_000);
         /// A device that nobody attached for this long is forgotten.
         device_age: Duration = "90d", span(1, 100 * YEAR);
+        /// Most channels that one device may have cursors on; further ones are refused.
+        max_cursors: usize = "1000", count(1, 1_000_000);
     }
 }
 

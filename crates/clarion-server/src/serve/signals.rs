@@ -24,7 +24,8 @@ impl Signals {
         })
     }
 
-    /// Waits for the next one and tells its name. Called again it waits for the next: a second signal means "now".
+    /// Waits for the next one and tells its name. Called again it waits for the next: a second signal, during
+    /// the stop, means "now".
     pub(crate) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",

@@ -3,6 +3,9 @@
 //! log's totals are in it). No delete is written for any message. Bodies that fjall keeps apart from the tables leave
 //! with the floor only: looking at them here would read all of them.
 //!
+//! What has expired is told by the smallest time of all batches since one at least a minute older than the newest (by
+//! their own times): a clock that is ahead for less than a minute takes nothing from the disk that may still be read.
+//!
 //! Invariant: a channel record is committed with or before the first record of its log, and a floor before anything
 //! below it is refused to readers; so nothing that may be read is ever dropped here.
 
@@ -14,15 +17,46 @@ use fjall::compaction::filter::{
 };
 use fjall::{Keyspace, Slice};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// Where the filter finds floors and the time. Empty until the database is open and after it closed: then everything is
 /// kept.
 #[derive(Default)]
 pub(super) struct FloorSource {
     channels: RwLock<Option<Keyspace>>,
-    /// The time of the last batch; 0 before the first.
+    /// What expired before this is blanked; 0 = nothing.
     now: AtomicU64,
+    confirmed: Mutex<Confirmed>,
+}
+
+/// A time that later batches confirmed.
+#[derive(Debug)]
+struct Confirmed {
+    /// The smallest time since `next` took the place of an older one; what `now` becomes.
+    next: Millis,
+    now: Millis,
+}
+
+/// A time counts when nothing older came until a batch that is later by so much.
+const CONFIRMED_AFTER_MS: u64 = 60_000;
+
+impl Default for Confirmed {
+    fn default() -> Self {
+        Self { next: Millis::MAX, now: 0 }
+    }
+}
+
+impl Confirmed {
+    fn tick(&mut self, now: Millis) -> Millis {
+        if now < self.next {
+            self.next = now;
+            self.now = self.now.min(now);
+        } else if now - self.next >= CONFIRMED_AFTER_MS {
+            self.now = self.next;
+            self.next = now;
+        }
+        self.now
+    }
 }
 
 impl FloorSource {
@@ -32,7 +66,8 @@ impl FloorSource {
 
     /// A batch has this time.
     pub(super) fn tick(&self, now: Millis) {
-        self.now.store(now, Ordering::Relaxed);
+        let mut confirmed = self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        self.now.store(confirmed.tick(now), Ordering::Relaxed);
     }
 
     pub(super) fn clear(&self) {
@@ -107,5 +142,32 @@ impl LogFilter {
         let mut blank = Vec::new();
         codec::put_erased(&mut blank, &header);
         Some(blank.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Confirmed;
+
+    #[test]
+    fn a_time_counts_when_a_later_batch_confirms_it() {
+        let mut confirmed = Confirmed::default();
+        let far = 1_000_000_000;
+        let told = [
+            (1_000, 0),
+            (30_000, 0),
+            (61_000, 1_000),
+            (far, 61_000),
+            (far + 59_999, 61_000),
+            (62_000, 61_000),
+            (122_000, 62_000),
+            // One that stays ahead is believed in the end; one that goes back takes effect at once.
+            (far, 122_000),
+            (far + 60_000, far),
+            (130_000, 130_000),
+        ];
+        for (now, expected) in told {
+            assert_eq!(confirmed.tick(now), expected, "at {now}");
+        }
     }
 }

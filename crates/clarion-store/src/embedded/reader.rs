@@ -1,7 +1,8 @@
 //! Reads of logs and look-ups, on the readers' threads.
 //!
 //! Invariants: a read is clipped to the committed head and floor; a reference resolves only to a body that its own
-//! channel still keeps; a range looks at a bounded number of records.
+//! channel still keeps; a range looks at a bounded number of records; a seq that a page passes over was there, or the
+//! page's head says that it left.
 
 use super::channels::Channel;
 use super::codec::{self, Body};
@@ -35,7 +36,18 @@ impl Engine {
         let Some(channel) = self.channel(&range.channel)? else {
             return Ok(PageBuilder::new(range, Head::default()).finish());
         };
-        let head = self.head_of(&channel)?;
+        self.page_of(now, range, &channel, self.head_of(&channel)?)
+    }
+
+    /// The page, given the head from some time before. What was trimmed and compacted away since is missing: the page's
+    /// head then says that the log begins above it, so that the reader is told a gap.
+    pub(super) fn page_of(
+        &self,
+        now: Millis,
+        range: &ReadRange,
+        channel: &Channel,
+        head: Head,
+    ) -> Result<Page, Fault> {
         let mut page = PageBuilder::new(range, head);
         let Some((lo, hi)) = page.span() else { return Ok(page.finish()) };
         let snapshot = self.db.snapshot();
@@ -44,14 +56,28 @@ impl Engine {
         let items: Box<dyn Iterator<Item = fjall::Guard>> =
             if range.backwards { Box::new(items.rev()) } else { Box::new(items) };
         let mut targets = Targets::new();
+        let mut above = if range.backwards { hi + 1 } else { lo };
+        let mut stopped = false;
         for item in items {
             let (key, value) = item.into_inner()?;
             let (_, seq) = keys::parse_log(&key).ok_or_else(|| Fault::damaged("a log key"))?;
-            let message = self.unpack(now, &snapshot, &channel, seq, &value, &mut targets)?;
+            let message = self.unpack(now, &snapshot, channel, seq, &value, &mut targets)?;
+            // Every seq has a record until compaction takes it.
+            match range.backwards {
+                true if seq + 1 < above => page.lost_below(above),
+                false if seq > above => page.lost_below(seq),
+                _ => {}
+            }
+            above = if range.backwards { seq } else { seq + 1 };
             let message = message.map(|message| Message { epoch: head.epoch, ..message });
             if !page.pass(seq, message) {
+                stopped = true;
                 break;
             }
+        }
+        let missing = if range.backwards { above > lo } else { above <= hi };
+        if missing && !stopped {
+            page.lost_below(above.max(if range.backwards { lo } else { hi + 1 }));
         }
         Ok(page.finish())
     }

@@ -1,7 +1,9 @@
 //! Room on the disk and in the engine's own bound, and fjall's queues.
 //!
-//! Invariants: too little free disk or a full engine refuses publishes only, and heals by itself; a commit is never
-//! begun while fjall would hold it up, because fjall's own wait does not end when its threads have failed.
+//! Invariants: too little free disk or a full engine refuses publishes only, and heals by itself; what fjall writes by
+//! itself later (tables, compactions) finds room, because one write that fails ends all writing until a restart; a
+//! commit is never begun while fjall would hold it up, because fjall's own wait does not end when its threads have
+//! failed.
 
 use super::engine::{Engine, Fault};
 use super::writer::Writer;
@@ -10,10 +12,15 @@ use clarion_core::port::store::StoreError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// The disk is asked again after so many batches …
-const BATCHES_BETWEEN: u32 = 256;
-/// … or after so much time.
+/// The disk is asked again when half of what was free above the reserve may be used up, or after so much time: others
+/// write too.
 const TIME_BETWEEN: Duration = Duration::from_secs(1);
+/// What is appended is written to the journal, to a table and, at the same time, to the table that it is merged into.
+const AMPLIFICATION: u64 = 3;
+/// One batch may overshoot by its own size, and small writes are not refused.
+const BATCH_BYTES: u64 = 32 << 20;
+/// A compaction has its input and its output on disk at once. It takes a few tables of fjall's 64 MiB at a time.
+const COMPACTION_BYTES_MAX: u64 = 512 << 20;
 /// The engine's bytes are counted again after so many appended ones.
 const COUNT_AFTER_BYTES: u64 = 1 << 20;
 /// fjall stops commits at 4 sealed memtables and at 30 runs in level 0.
@@ -22,9 +29,9 @@ const TABLES_MAX: usize = 24;
 const ROOM_POLL: Duration = Duration::from_millis(1);
 
 pub(super) struct Space {
-    /// Batches until the disk is asked again.
-    batches_left: u32,
     asked_at: Instant,
+    /// Bytes that may be appended until the disk is asked again.
+    allowance: u64,
     disk_low: bool,
     /// What the present batch was told, once one of its publishes asked.
     verdict: Option<bool>,
@@ -36,8 +43,8 @@ pub(super) struct Space {
 impl Space {
     pub(super) fn new(engine: &Engine) -> Self {
         Self {
-            batches_left: 0,
             asked_at: Instant::now(),
+            allowance: 0,
             disk_low: false,
             verdict: None,
             counted: engine.used_bytes(),
@@ -52,7 +59,7 @@ impl Space {
 
     pub(super) fn appended(&mut self, bytes: u64) {
         self.since += bytes;
-        self.batches_left = self.batches_left.saturating_sub(1);
+        self.allowance = self.allowance.saturating_sub(bytes);
     }
 }
 
@@ -60,6 +67,15 @@ impl Space {
 pub(super) fn free_bytes(dir: &std::path::Path) -> Option<u64> {
     let stat = rustix::fs::statvfs(dir).ok()?;
     Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+impl Engine {
+    /// Free bytes that publishes leave: what is configured, or more while fjall may itself still write more.
+    fn reserve(&self) -> u64 {
+        let compaction = self.ks.log.disk_space().min(COMPACTION_BYTES_MAX);
+        let own = self.db.write_buffer_size() + compaction + BATCH_BYTES;
+        self.config.min_free_bytes.max(own)
+    }
 }
 
 impl Writer {
@@ -77,14 +93,17 @@ impl Writer {
     }
 
     fn disk_has_room(&mut self) -> bool {
-        let wanted = self.engine.config.min_free_bytes;
+        let engine = &self.engine;
         let space = &mut self.space;
         let ask =
-            space.disk_low || space.batches_left == 0 || space.asked_at.elapsed() >= TIME_BETWEEN;
-        if ask && wanted > 0 {
-            space.batches_left = BATCHES_BETWEEN;
+            space.disk_low || space.allowance == 0 || space.asked_at.elapsed() >= TIME_BETWEEN;
+        if ask && engine.config.min_free_bytes > 0 {
             space.asked_at = Instant::now();
-            space.disk_low = free_bytes(&self.engine.dir).is_some_and(|free| free < wanted);
+            let reserve = engine.reserve();
+            let above = free_bytes(&engine.dir).map(|free| free.checked_sub(reserve));
+            // A file system that does not say is asked again with every batch.
+            space.disk_low = above == Some(None);
+            space.allowance = above.flatten().unwrap_or(0) / 2 / AMPLIFICATION;
         }
         !space.disk_low
     }

@@ -149,21 +149,64 @@ fn what_expired_leaves_the_disk_with_the_next_compaction_and_keeps_its_place() {
     }
     wait(embedded.compact()).unwrap();
     let full = wait(embedded.read_with(|engine| Ok(engine.ks.log.disk_space()))).unwrap();
-    let late = Batch {
-        now: NOW + 20,
-        units: vec![Unit::Publish(publish_to(&user("a"), text("b")))],
-        ..Batch::default()
-    };
-    wait(store.commit(late)).unwrap();
+    for n in 1..=3 {
+        let late = Unit::Publish(publish_to(&user("a"), text("b")));
+        stored(&commit_at(&store, NOW + n * 60_000, vec![late])[0]);
+    }
     wait(embedded.compact()).unwrap();
     let blank = wait(embedded.read_with(|engine| Ok(engine.ks.log.disk_space()))).unwrap();
     assert!(blank < full / 10, "{full} bytes became {blank}");
     drop((store, embedded));
     directory.reopen();
     let store = directory.store();
-    assert_eq!(head(&store, &user("a")).last, 1_001);
+    assert_eq!(head(&store, &user("a")).last, 1_003);
     let page = wait(store.read(NOW + 20, vec![range(&user("a"), 1, 2_000)])).unwrap().remove(0);
-    assert_eq!(seqs(&page), [1_001]);
+    assert_eq!(seqs(&page), [1_001, 1_002, 1_003]);
+    assert_eq!(page.head.first, 1, "what was blanked is no gap");
+}
+
+#[test]
+fn one_batch_with_a_clock_far_ahead_blanks_nothing() {
+    let directory = fresh(EmbeddedConfig::default());
+    let embedded = directory.store.clone().unwrap();
+    let store = directory.store();
+    let mut publish = publish_to(&user("a"), text("kept"));
+    Arc::make_mut(&mut publish.content).expires_at = Some(NOW + 10 * HOUR);
+    put(&store, publish);
+    let ahead = Unit::Publish(publish_to(&user("b"), text("x")));
+    commit_at(&store, NOW + 1_000 * HOUR, vec![ahead]);
+    wait(embedded.compact()).unwrap();
+    assert_eq!(all(&store, &user("a")), [(1, Bytes::from("kept"))]);
+}
+
+#[test]
+fn a_page_tells_what_left_after_its_head_was_read() {
+    for backwards in [false, true] {
+        let directory = fresh(EmbeddedConfig::default());
+        let embedded = directory.store.clone().unwrap();
+        let store = directory.store();
+        put_many(&store, &user("a"), 10);
+        let before = head(&store, &user("a"));
+        let page = |before: Head| {
+            let range = ReadRange { backwards, ..range(&user("a"), 1, 100) };
+            let page = embedded.read_with(move |engine| {
+                let channel = engine.channel(&user("a"))?.expect("it is there");
+                engine.page_of(NOW, &range, &channel, before)
+            });
+            wait(page).unwrap()
+        };
+        assert_eq!(page(before).head, before);
+        commit_one(&store, Unit::Trim { channel: user("a"), below: 8 });
+        wait(embedded.compact()).unwrap();
+        let found = page(before);
+        assert_eq!((found.head.first, found.head.last), (8, 10));
+        assert_eq!(found.messages.len(), 3);
+        commit_one(&store, Unit::Trim { channel: user("a"), below: 11 });
+        wait(embedded.compact()).unwrap();
+        let found = page(before);
+        assert_eq!((found.head.first, found.head.last), (11, 10));
+        assert!(found.messages.is_empty());
+    }
 }
 
 #[test]

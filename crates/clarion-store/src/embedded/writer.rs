@@ -396,7 +396,9 @@ impl Writer {
                 self.engine.channels.publish_new(&touched.channel);
             }
         }
-        let bytes: usize = self.plan.staged.iter().map(|staged| staged.value.len()).sum();
+        let staged = self.plan.staged.iter().map(|staged| staged.value.len());
+        let records = self.plan.records.values().flatten().map(|(_, value)| value.len());
+        let bytes: usize = staged.chain(records).sum();
         self.space.appended(bytes as u64);
         self.plan.clear();
     }

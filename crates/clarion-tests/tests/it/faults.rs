@@ -4,6 +4,7 @@
 //! faults on and off while it runs and read its counters. Must not know: the store's files, save that they lie in the
 //! data directory.
 
+mod full;
 mod power;
 mod shim;
 

@@ -92,6 +92,35 @@ fn curl_publishes_and_reads_a_stream() {
 }
 
 #[test]
+fn listeners_of_one_queue_and_device_each_get_every_message() {
+    let server = Server::start();
+    let listeners: [_; 2] = std::array::from_fn(|_| listen(&server, &["queue:jobs"]));
+    let answer = publish(&server, &["queue:jobs", "job"]);
+    assert_eq!(answer["durability"], "disk");
+    for listener in listeners {
+        assert_eq!(json(&listener.line())["id"], answer["id"]);
+    }
+}
+
+#[test]
+fn the_example_of_trust_is_a_valid_configuration() {
+    let readme = include_str!("../../../../README.md");
+    let blocks: Vec<&str> =
+        readme.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    let [yaml] = blocks[..] else { panic!("{} examples", blocks.len()) };
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("clarion.yaml");
+    std::fs::write(&file, yaml).unwrap();
+    let output = Command::clarion(["check-config".as_ref(), "--config".as_ref(), file.as_os_str()]);
+    assert!(output.status.success(), "{output:?}");
+    // The key whose hash it names is the one that the text shows.
+    use sha2::Digest;
+    let sha256: String =
+        sha2::Sha256::digest(b"change-me").iter().map(|byte| format!("{byte:02x}")).collect();
+    assert!(yaml.contains(&sha256) && readme.contains("printf %s change-me | sha256sum"));
+}
+
+#[test]
 fn a_topic_reaches_those_who_listen_and_stores_nothing() {
     let server = Server::start();
     let listener = listen(&server, &["topic:news/today", "--count", "1"]);

@@ -16,6 +16,8 @@ mod faults;
 mod five_minutes;
 mod openapi;
 mod publish;
+mod readers;
 mod sessions;
+mod stop;
 mod streams;
 mod tidy;

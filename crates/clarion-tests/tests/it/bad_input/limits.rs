@@ -89,6 +89,42 @@ fn a_body_that_stalls_is_cut() {
 }
 
 #[test]
+fn bodies_that_stall_leave_a_bounded_trace() {
+    let server = Server::builder()
+        .set("limits.body_bytes", "1MiB")
+        .set("limits.bodies_bytes", "2MiB")
+        .set("limits.body_timeout", "1h")
+        .start();
+    let at = server.addr();
+    let publish = |bytes: usize| {
+        let text = "x".repeat(bytes);
+        let body = format!(r#"{{"address":"user:body","text":"{text}"}}"#);
+        let request = raw::request("POST", "/api/v1/publish", at, JSON, body.as_bytes());
+        raw::exchange(at, &request).expect("an answer")
+    };
+    assert_eq!(publish(500_000).status, 200);
+    // Two fit; those that come too many are refused, and so is a whole one once two are held.
+    let mut request = raw::request("POST", "/api/v1/publish", at, JSON, &[b' '; 1_000_000]);
+    request.pop();
+    let (mut stalled, mut refused) = (Vec::new(), None);
+    wait_for("bodies that take all the room", || {
+        assert!(stalled.len() < 100, "the room for bodies has no end");
+        let mut connection = Connection::open(at).expect("a connection");
+        connection.send(&request).expect("sent");
+        stalled.push(connection);
+        refused = Some(publish(500_000)).filter(|answer| answer.status != 200);
+        refused.is_some()
+    });
+    let refused = refused.expect("waited for");
+    assert_problem(&refused, 503, "overloaded");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    drop(stalled);
+    wait_for("the room of bodies that have gone", || publish(500_000).status == 200);
+    assert_eq!(publish(1_000_000).status, 200, "all of it is back");
+    assert_healthy(&server);
+}
+
+#[test]
 fn an_idle_connection_is_closed_without_a_word() {
     let server = Server::builder()
         .set("limits.head_timeout", "200ms")
