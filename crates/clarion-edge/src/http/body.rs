@@ -39,7 +39,7 @@ impl Bodies {
             Refusal::new(Code::Overloaded, "too many bytes of requests are under way")
         })?;
         match held {
-            Some(held) => held.merge(room),
+            Some(held) => OwnedSemaphorePermit::merge(held, room),
             None => *held = Some(room),
         }
         Ok(())

@@ -104,7 +104,7 @@ listeners:
 
 | code | meaning |
 |---|---|
-| 0 | stopped by SIGTERM or SIGINT, everything accepted was answered |
+| 0 | stopped by SIGTERM or SIGINT; what was not done when the time for it was over is told in the log |
 | 64 | wrong command line or configuration; every problem is printed |
 | 69 | an address is busy or cannot be bound; the message names the key |
 | 70 | stopped by an internal failure |

@@ -12,6 +12,7 @@ mod bad_input;
 mod clients;
 mod crash;
 mod data_dir;
+mod documented;
 mod faults;
 mod five_minutes;
 mod openapi;
