@@ -128,7 +128,7 @@ impl Shard {
             return state.timers.arm(key, heartbeat);
         }
         let timeout = self.context.config.write_timeout.as_millis() / TICK.as_millis();
-        if session.outbox.len() > 0 && now - session.last_write >= timeout as u64 {
+        if session.outbox.len() > 0 && now - session.last_write > timeout as u64 {
             return self.remove(state, key);
         }
         // A connection that takes no bytes gets no heartbeat on top; one that is idle learns here that it is dead.

@@ -122,7 +122,9 @@ impl Poster {
 /// A connection; the likely reason for a failure under many is said.
 pub(super) async fn connect(at: SocketAddr) -> Result<TcpStream, BenchError> {
     TcpStream::connect(at).await.map_err(|cause| match cause.raw_os_error() {
-        Some(libc::EMFILE) => BenchError::Other("too many open files: raise `ulimit -n`".into()),
+        Some(code) if code == rustix::io::Errno::MFILE.raw_os_error() => {
+            BenchError::Other("too many open files: raise `ulimit -n`".into())
+        }
         _ => BenchError::Unreachable { at: at.to_string(), cause },
     })
 }
