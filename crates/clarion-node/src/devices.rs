@@ -8,7 +8,9 @@ use crate::attach::{Resume, user_tag};
 use crate::clock;
 use crate::node::{Node, random, store_refusal};
 use bytes::Bytes;
-use clarion_core::port::store::{Change, Expect, Head, Move, Reader, Record, Store, Unit};
+use clarion_core::port::store::{
+    Change, Expect, Head, Move, Reader, Record, Store, StoredCursor, Unit,
+};
 use clarion_core::start::{From, floor_of_new};
 use clarion_core::{Address, AddressKind, Code, Cursor, Millis, Refusal};
 use std::collections::{HashMap, HashSet};
@@ -220,19 +222,17 @@ impl Node {
         reads: &Reads,
     ) -> Result<u64, Refusal> {
         let number = record.number;
-        if matches!(reads, Reads::Channel(_)) {
-            let cursors =
-                self.store().cursors(Reader::device(number)).await.map_err(store_refusal)?;
-            if cursors.len() >= self.inner.config.max_cursors {
-                return Err(Code::TooManyCursors.into());
-            }
+        let cursors = self.store().cursors(Reader::device(number)).await.map_err(store_refusal)?;
+        let bounded = matches!(reads, Reads::Channel(_));
+        if bounded && cursors.len() >= self.inner.config.max_cursors {
+            return Err(Code::TooManyCursors.into());
         }
         let feed = record.feed || matches!(reads, Reads::Feed(_));
         let owner = [user.as_bytes(), b"\0", device.as_bytes()].concat();
         let mut units = vec![
             put(device_key(user, device), expect, DeviceRecord { feed, ..record }.encode()),
             put(number_key(number), Expect::Any, owner.into()),
-            self.starts(number, from, reads).await?,
+            self.starts(number, from, reads, &cursors).await?,
         ];
         if let Reads::Channel(channel) = reads {
             units.push(put(durable_key(channel, number), Expect::Any, Bytes::new()));
@@ -263,17 +263,22 @@ impl Node {
         self.commit(vec![put(device_key(user, device), expect, value)]).await.map(|_| ())
     }
 
-    /// Where new cursors start (design §1.3), as one unit.
+    /// Where new cursors start (design §1.3), as one unit. A channel that the device has a cursor on already (a user's
+    /// own channel can be read as such and in the feed) goes on where that is.
     async fn starts(
         &self,
         number: u64,
         from: Option<From>,
         reads: &Reads,
+        cursors: &[StoredCursor],
     ) -> Result<Unit, Refusal> {
         let channels = reads.channels();
         let heads = self.store().heads(channels.to_vec()).await.map_err(store_refusal)?;
         let mut moves = Vec::with_capacity(channels.len());
         for (channel, head) in channels.iter().zip(&heads) {
+            if cursors.iter().any(|c| c.channel == *channel && c.epoch == head.epoch) {
+                continue;
+            }
             let highest = match channel.kind() {
                 AddressKind::User => self.highest_floor(channel, head).await?,
                 _ => None,

@@ -168,3 +168,21 @@ fn a_stream_whose_client_takes_nothing_ends_and_loses_nothing() {
         assert_eq!(again.message().data["seq"], seq);
     }
 }
+
+#[test]
+fn a_device_that_reads_its_users_channel_by_name_goes_on_there_in_the_feed() {
+    let server = Server::start();
+    let mut api = Api::of(&server);
+    api.publish_numbers("user:u", 1, 5);
+    let mut named = Stream::open(&server, "address=user:u&user=u&device=d", None);
+    named.numbers(1, 2);
+    let token = named.token().to_owned();
+    assert!(api.ack(&token));
+    drop(named);
+    api.wait_gone("u");
+    let mut other = Stream::open(&server, "user=u&device=other&from=earliest", None);
+    other.numbers(1, 5);
+    let token = other.token().to_owned();
+    assert!(api.ack(&token));
+    Stream::feed(&server, "u", "d").numbers(3, 5);
+}
