@@ -144,14 +144,7 @@ impl Collector for NodeNumbers {
             ("commit_failures", "Commits that failed", commit.failures.get()),
         ];
         for (name, help, value) in counters {
-            let metric = ConstCounter::new(value);
-            let kind = metric.metric_type();
-            metric.encode(encoder.encode_descriptor(
-                &format!("clarion_{name}"),
-                help,
-                None,
-                kind,
-            )?)?;
+            encode(&mut encoder, name, help, &ConstCounter::new(value))?;
         }
         let mut gauges = vec![
             ("sessions", "Streams that are attached", shards.sessions),
@@ -161,15 +154,18 @@ impl Collector for NodeNumbers {
             gauges.push(("store_disk_bytes", "Bytes that the store takes on disk", bytes));
         }
         for (name, help, value) in gauges {
-            let metric = ConstGauge::new(value);
-            let kind = metric.metric_type();
-            metric.encode(encoder.encode_descriptor(
-                &format!("clarion_{name}"),
-                help,
-                None,
-                kind,
-            )?)?;
+            encode(&mut encoder, name, help, &ConstGauge::new(value))?;
         }
         Ok(())
     }
+}
+
+fn encode(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    metric: &impl EncodeMetric,
+) -> fmt::Result {
+    let kind = metric.metric_type();
+    metric.encode(encoder.encode_descriptor(&format!("clarion_{name}"), help, None, kind)?)
 }
