@@ -1,6 +1,5 @@
 //! The verbs about sessions: presence, lists, kicking.
 
-use crate::attach::user_tag;
 use crate::node::Node;
 use crate::shard::{SessionKey, SessionView};
 use clarion_core::{Code, Millis, Principal, Refusal, Verb};
@@ -76,9 +75,13 @@ impl Node {
         }
         clarion_core::address::check_user_id(user)
             .map_err(|e| Refusal::new(Code::BadUser, e.to_string()))?;
-        let (shard, name) = (self.shard_of_tag(user_tag(user)), user.to_owned());
-        let views = self.on_shard(shard, move |s| s.user_sessions(&name)).await?;
-        let sessions: Vec<_> = views.into_iter().map(|view| info(shard, view)).collect();
+        // A user's streams of shared cursors are where those are.
+        let mut sessions = Vec::new();
+        for shard in 0..self.mailboxes().len() {
+            let name = user.to_owned();
+            let views = self.on_shard(shard, move |s| s.user_sessions(&name)).await?;
+            sessions.extend(views.into_iter().map(|view| info(shard, view)));
+        }
         Ok(Presence { online: !sessions.is_empty(), sessions })
     }
 
@@ -143,8 +146,12 @@ impl Node {
             clarion_core::address::check_user_id(device)
                 .map_err(|e| Refusal::new(Code::BadUser, format!("device: {e}")))?;
         }
-        let (shard, name) = (self.shard_of_tag(user_tag(user)), user.to_owned());
-        self.on_shard(shard, move |s| s.kick_user(&name, device.as_deref())).await
+        let mut kicked = 0;
+        for shard in 0..self.mailboxes().len() {
+            let (name, device) = (user.to_owned(), device.clone());
+            kicked += self.on_shard(shard, move |s| s.kick_user(&name, device.as_deref())).await?;
+        }
+        Ok(kicked)
     }
 }
 

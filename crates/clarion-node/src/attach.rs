@@ -1,4 +1,5 @@
-//! The verb attach: a stream of a user's feed, of a durable reader of one channel, or of a channel without a reader.
+//! The verb attach: a stream of a user's feed, of a durable reader of channels, of channels without a reader, or of a
+//! member of a shared cursor.
 //!
 //! Two steps: [`Node::prepare`] checks rights, makes the device's record and the starts of its cursors durable;
 //! [`Node::attach`] moves the connection to its shard. Must not know: how a stream is written (that is the `Outlet`).
@@ -6,20 +7,21 @@
 use crate::ack::AckPosition;
 use crate::devices::Reads;
 use crate::node::Node;
-use crate::shard::Mail;
-use bytes::Bytes;
+use crate::pipe::PipeWriter;
+use crate::shard::{Mail, SessionKey};
 use clarion_core::port::outlet::Outlet;
+use clarion_core::port::store::Reader;
 use clarion_core::start::From;
 use clarion_core::{Address, AddressKind, Code, Epoch, Principal, Refusal, Seq, Verb};
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 /// What carries a stream's bytes.
 pub enum Link {
     /// A connection that belongs to the shard from now on.
     Tcp(std::net::TcpStream),
     /// The body of a response that somebody else writes.
-    Body(mpsc::Sender<Bytes>),
+    Pipe(PipeWriter),
 }
 
 /// Something of the edge's that lives as long as the session: its place among the listener's connections.
@@ -32,12 +34,42 @@ pub struct StreamSpec {
     pub user: Option<String>,
     /// Which durable reader of that user.
     pub device: Option<String>,
-    /// One channel; `None` = the user's feed.
-    pub address: Option<Address>,
+    /// Channels; none = the user's feed.
+    pub addresses: Vec<Address>,
     /// Where to start, if it said so.
     pub from: Option<From>,
     /// What it was given before (from a resume token), acked by coming back with it.
     pub resume: Option<Resume>,
+    /// Whether it shares its cursor.
+    pub sharing: Sharing,
+    /// How its protocol acks.
+    pub acks: Acks,
+    /// Deliveries that it takes before it grants more; `None` = they are not counted.
+    pub credit: Option<u32>,
+}
+
+/// Whose cursor a stream reads by.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Sharing {
+    /// Its own, or none.
+    #[default]
+    Own,
+    /// That of a reader group: one of the group gets each message.
+    Group(String),
+    /// The one reserved group `*` of the channel.
+    Unify,
+}
+
+/// How a protocol acks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Acks {
+    /// Up to a position, by a token: no window of unacked messages.
+    #[default]
+    UpTo,
+    /// Each message by itself: a window bounds what is unacked.
+    Singly,
+    /// Not at all: what was certainly written counts as acked, after the time in which a broken connection shows.
+    ByWrite,
 }
 
 /// A resume token, decoded and proved by the edge.
@@ -77,7 +109,36 @@ pub struct AttachPlan {
     pub(crate) device: Option<Arc<str>>,
     pub(crate) reader: ReaderRef,
     pub(crate) channels: Vec<(Address, Start)>,
-    pub(crate) acks: Vec<AckPosition>,
+    /// What coming back acks.
+    pub(crate) resumed: Vec<AckPosition>,
+    pub(crate) acks: Acks,
+    pub(crate) credit: Option<u32>,
+    pub(crate) shared: Option<SharedPlan>,
+}
+
+/// A shared cursor to become a member of.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct SharedPlan {
+    pub(crate) channel: Address,
+    pub(crate) reader: Reader,
+}
+
+impl SharedPlan {
+    /// Tells the shard that owns it.
+    pub(crate) fn tag(&self) -> u32 {
+        match self.channel.kind() {
+            // A user's sessions and cursors are together.
+            AddressKind::User => user_tag(self.channel.id()),
+            _ => channel_tag(&self.channel),
+        }
+    }
+}
+
+/// An attached session, as its edge names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionRef {
+    pub(crate) shard: usize,
+    pub(crate) key: SessionKey,
 }
 
 impl AttachPlan {
@@ -122,61 +183,70 @@ impl Node {
     pub async fn prepare(
         &self,
         principal: &Principal,
-        spec: StreamSpec,
+        mut spec: StreamSpec,
     ) -> Result<AttachPlan, Refusal> {
-        // A channel of another user, or of nobody, is not the user's own by being read in his name.
-        let owner = |a: &Address| (a.kind() == AddressKind::User).then(|| a.id().to_owned());
-        let address_ok = spec
-            .address
-            .as_ref()
-            .is_none_or(|a| principal.may_for(Verb::Subscribe, owner(a).as_deref()));
-        let user_ok = match (&spec.user, &spec.address) {
-            (None, Some(_)) => true,
-            (user, _) => principal.may_for(Verb::Subscribe, user.as_deref()),
-        };
-        if !(address_ok && user_ok) {
-            return Err(Refusal::new(
-                Code::Forbidden,
-                "these credentials may not read this stream",
-            ));
-        }
+        check_rights(principal, &spec)?;
         self.check_taking()?;
-        if let Some(user) = &spec.user {
-            clarion_core::address::check_user_id(user)
-                .map_err(|e| Refusal::new(Code::BadUser, format!("user: {e}")))?;
+        check_names(&spec)?;
+        let mut seen = std::collections::HashSet::new();
+        spec.addresses.retain(|address| seen.insert(address.clone()));
+        if spec.addresses.len() > self.inner.config.max_cursors {
+            return Err(Code::TooManyCursors.into());
         }
-        if let Some(device) = &spec.device {
-            clarion_core::address::check_user_id(device)
-                .map_err(|e| Refusal::new(Code::BadUser, format!("device: {e}")))?;
+        if spec.addresses.len() > 1 && matches!(spec.from, Some(From::Seq(_))) {
+            return Err(Refusal::new(Code::BadRequest, "a seq to start at needs one address"));
         }
-        if spec.address.as_ref().is_some_and(|a| a.kind() == AddressKind::Group) {
-            return Err(Refusal::new(Code::NotFound, "there is no such group"));
+        if spec.sharing != Sharing::Own {
+            return self.prepare_shared(spec).await;
         }
-        match (&spec.user, &spec.device, &spec.address) {
-            (Some(user), device, None) => {
-                let device = device.as_deref().unwrap_or(DEFAULT_DEVICE).to_owned();
-                let feed = Reads::Feed(vec![Address::user(user)?, Address::all()]);
-                self.prepare_reader(user.clone(), device, feed, spec).await
+        match (spec.user.clone(), spec.device.clone(), spec.addresses.is_empty()) {
+            (Some(user), device, true) => {
+                let device = device.unwrap_or_else(|| DEFAULT_DEVICE.to_owned());
+                let feed = Reads::Feed(vec![Address::user(&user)?, Address::all()]);
+                self.prepare_reader(user, device, feed, spec).await
             }
-            (Some(user), Some(_), Some(address))
-                if address.kind() == AddressKind::User && address.id() != user =>
-            {
-                // Its cursors say how far that user's own devices are.
-                Err(Refusal::new(
-                    Code::Forbidden,
-                    "a user's channel is read durably by his own devices only; leave out 'device'",
-                ))
+            (Some(user), Some(device), false) => {
+                let foreign = |a: &Address| a.kind() == AddressKind::User && a.id() != user;
+                if spec.addresses.iter().any(foreign) {
+                    // Its cursors say how far that user's own devices are.
+                    return Err(Refusal::new(
+                        Code::Forbidden,
+                        "a user's channel is read durably by his own devices only; leave out 'device'",
+                    ));
+                }
+                let reads = Reads::Channels(std::mem::take(&mut spec.addresses));
+                self.prepare_reader(user, device, reads, spec).await
             }
-            (Some(user), Some(device), Some(address)) => {
-                let reads = Reads::Channel(address.clone());
-                self.prepare_reader(user.clone(), device.clone(), reads, spec).await
-            }
-            (_, None, Some(address)) => self.prepare_plain(address.clone(), &spec),
-            (None, Some(_), Some(_)) => {
+            (_, None, false) => self.prepare_plain(spec),
+            (None, Some(_), false) => {
                 Err(Refusal::new(Code::BadRequest, "a device belongs to a user: give 'user' too"))
             }
-            (None, _, None) => Err(Refusal::new(Code::BadRequest, "give 'user' or 'address'")),
+            (None, _, true) => Err(Refusal::new(Code::BadRequest, "give 'user' or 'address'")),
         }
+    }
+
+    /// A member of a shared cursor; the cursor is durable from here on.
+    async fn prepare_shared(&self, mut spec: StreamSpec) -> Result<AttachPlan, Refusal> {
+        let (Some(address), true) = (spec.addresses.pop(), spec.addresses.is_empty()) else {
+            let detail = "modes group and unify read exactly one address; open a stream for each";
+            return Err(Refusal::new(Code::BadRequest, detail));
+        };
+        if spec.device.is_some() || spec.resume.is_some() {
+            let detail = "a device reads alone: leave it out in modes group and unify";
+            return Err(Refusal::new(Code::BadRequest, detail));
+        }
+        let shared = shared_plan(address, &spec.sharing)?;
+        self.ensure_shared(&shared, spec.from).await?;
+        Ok(AttachPlan {
+            user: spec.user.as_deref().map(Arc::from),
+            device: None,
+            reader: ReaderRef::default(),
+            channels: Vec::new(),
+            resumed: Vec::new(),
+            acks: spec.acks,
+            credit: spec.credit,
+            shared: Some(shared),
+        })
     }
 
     async fn prepare_reader(
@@ -219,16 +289,19 @@ impl Node {
             user: Some(user.into()),
             device: Some(device.into()),
             channels,
-            acks: resume.positions,
+            resumed: resume.positions,
+            acks: spec.acks,
+            credit: spec.credit,
+            shared: None,
         })
     }
 
-    fn prepare_plain(&self, address: Address, spec: &StreamSpec) -> Result<AttachPlan, Refusal> {
+    fn prepare_plain(&self, spec: StreamSpec) -> Result<AttachPlan, Refusal> {
         let resumed = match &spec.resume {
             None => None,
             Some(resume) => {
-                let tag = channel_tag(&address);
-                let position = resume.positions.iter().find(|position| position.tag == tag);
+                let tag = spec.addresses.first().map(channel_tag);
+                let position = resume.positions.iter().find(|position| Some(position.tag) == tag);
                 if resume.number != 0 || position.is_none() {
                     return Err(Refusal::new(
                         Code::BadToken,
@@ -254,8 +327,11 @@ impl Node {
             user: spec.user.as_deref().map(Arc::from),
             device: None,
             reader: ReaderRef::default(),
-            channels: vec![(address, start)],
-            acks: Vec::new(),
+            channels: spec.addresses.into_iter().map(|address| (address, start)).collect(),
+            resumed: Vec::new(),
+            acks: Acks::UpTo,
+            credit: spec.credit,
+            shared: None,
         })
     }
 
@@ -266,16 +342,69 @@ impl Node {
         outlet: Box<dyn Outlet>,
         link: Link,
         guard: Guard,
-    ) -> Result<(), Refusal> {
-        let shard = match &plan.user {
-            Some(user) => self.shard_of_tag(user_tag(user)),
-            None => self.any_shard(),
+    ) -> Result<SessionRef, Refusal> {
+        let shard = match (&plan.shared, &plan.user) {
+            (Some(shared), _) => self.shard_of_tag(shared.tag()),
+            (None, Some(user)) => self.shard_of_tag(user_tag(user)),
+            (None, None) => self.any_shard(),
         };
         let (sender, answer) = oneshot::channel();
         let attach = Box::new(Attach { plan, outlet, link, guard });
         if !self.mailbox(shard).post(Mail::Attach(attach, sender)) {
             return Err(Code::ShuttingDown.into());
         }
-        answer.await.unwrap_or_else(|_| Err(Code::ShuttingDown.into()))
+        let key = answer.await.unwrap_or_else(|_| Err(Code::ShuttingDown.into()))?;
+        Ok(SessionRef { shard, key })
     }
+}
+
+/// The shared cursor that readers of this kind have on a channel. Fails for the one that gates have on a user's.
+pub(crate) fn shared_plan(channel: Address, sharing: &Sharing) -> Result<SharedPlan, Refusal> {
+    let reader = match sharing {
+        Sharing::Group(name) => {
+            clarion_core::address::check_user_id(name)
+                .map_err(|e| Refusal::new(Code::BadUser, format!("group: {e}")))?;
+            if name == "*" {
+                return Err(Refusal::new(Code::BadUser, "the group '*' is that of mode unify"));
+            }
+            Reader::shared(name)
+        }
+        Sharing::Own | Sharing::Unify if channel.kind() == AddressKind::User => {
+            return Err(Refusal::new(
+                Code::BadRequest,
+                "a user's channel is unified by gates; read it in mode group",
+            ));
+        }
+        Sharing::Own | Sharing::Unify => Reader::shared("*"),
+    };
+    Ok(SharedPlan { channel, reader })
+}
+
+fn check_rights(principal: &Principal, spec: &StreamSpec) -> Result<(), Refusal> {
+    // A channel of another user, or of nobody, is not the user's own by being read in his name.
+    let owner = |a: &Address| (a.kind() == AddressKind::User).then(|| a.id().to_owned());
+    let addresses_ok =
+        spec.addresses.iter().all(|a| principal.may_for(Verb::Subscribe, owner(a).as_deref()));
+    let user_ok = match (&spec.user, spec.addresses.is_empty()) {
+        (None, false) => true,
+        (user, _) => principal.may_for(Verb::Subscribe, user.as_deref()),
+    };
+    if addresses_ok && user_ok {
+        Ok(())
+    } else {
+        Err(Refusal::new(Code::Forbidden, "these credentials may not read this stream"))
+    }
+}
+
+fn check_names(spec: &StreamSpec) -> Result<(), Refusal> {
+    for (what, name) in [("user", &spec.user), ("device", &spec.device)] {
+        if let Some(name) = name {
+            clarion_core::address::check_user_id(name)
+                .map_err(|e| Refusal::new(Code::BadUser, format!("{what}: {e}")))?;
+        }
+    }
+    if spec.addresses.iter().any(|a| a.kind() == AddressKind::Group) {
+        return Err(Refusal::new(Code::NotFound, "there is no such group"));
+    }
+    Ok(())
 }

@@ -7,7 +7,7 @@
 //! is never split; answers come in submission order; records reach every shard in commit order, before the publisher is
 //! answered. Must not know: protocols, what the records mean.
 
-use crate::shard::Mailbox;
+use crate::shard::{Mailbox, SessionKey};
 use crate::{clock, config::NodeConfig, interest::Interest, metrics::CommitCounters};
 use clarion_core::port::store::{Batch, Committed, Done, Durability, Store, StoreError, Unit};
 use clarion_core::{Address, Code, Content, Message, Refusal};
@@ -26,8 +26,19 @@ pub(crate) type CommitAnswer = Result<(Durability, Vec<Done>), StoreError>;
 pub(crate) enum Reply {
     /// A waiting task.
     Task(oneshot::Sender<CommitAnswer>),
-    /// A shard whose device flushed its cursors.
-    Device { shard: usize, number: u64 },
+    /// A shard that writes cursors.
+    Flush { shard: usize, who: Flusher },
+}
+
+/// Whose cursors a shard writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flusher {
+    /// Those of a device.
+    Device(u64),
+    /// A shared one.
+    Shared(SessionKey),
+    /// Those that gates have on users' channels.
+    Gates,
 }
 
 struct Submission {
@@ -275,9 +286,9 @@ impl Committer {
                 }
             }
         }
-        for (mailbox, devices) in self.mailboxes.iter().zip(answers.flushed) {
-            if !devices.is_empty() {
-                mailbox.post_flushed(devices);
+        for (mailbox, flushed) in self.mailboxes.iter().zip(answers.flushed) {
+            if !flushed.is_empty() {
+                mailbox.post_flushed(flushed);
             }
         }
         // Told from within their runtime, the publishers cost it one wake instead of one each.
@@ -326,8 +337,8 @@ impl Committer {
 /// The answers of a batch, by who is told.
 struct Answers {
     tasks: Vec<(oneshot::Sender<CommitAnswer>, CommitAnswer)>,
-    /// Devices by shard, and whether their acks are written.
-    flushed: Vec<Vec<(u64, bool)>>,
+    /// Whose acks were to be written, by shard, and whether they are.
+    flushed: Vec<Vec<(Flusher, bool)>>,
 }
 
 impl Answers {
@@ -338,7 +349,7 @@ impl Answers {
     fn add(&mut self, reply: Reply, answer: CommitAnswer) {
         match reply {
             Reply::Task(publisher) => self.tasks.push((publisher, answer)),
-            Reply::Device { shard, number } => self.flushed[shard].push((number, answer.is_ok())),
+            Reply::Flush { shard, who } => self.flushed[shard].push((who, answer.is_ok())),
         }
     }
 }

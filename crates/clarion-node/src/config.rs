@@ -1,5 +1,6 @@
 //! What a node is told at its start: plain, validated values.
 
+use clarion_core::mode::Mode;
 use clarion_core::{AddressKind, Retention};
 use std::time::Duration;
 
@@ -30,6 +31,26 @@ pub struct NodeConfig {
     pub mailbox_bytes: usize,
     /// Longest time that an ack stays in memory only.
     pub ack_flush: Duration,
+    /// How long a lease of a shared cursor lasts.
+    pub ack_wait: Duration,
+    /// After so many hand-outs a message of a shared cursor goes to the dead list; 0 = never.
+    pub max_attempts: u32,
+    /// Messages of a shared cursor that are handed out and not acked.
+    pub max_unacked: usize,
+    /// Seqs between what a device that acks singly has acked without a hole, and what it is given.
+    pub max_unacked_device: u64,
+    /// Time in which a broken connection shows: what was written to a reader without acks counts as acked after it.
+    pub settle: Duration,
+    /// Requests that wait for messages of shared cursors at once.
+    pub takers: usize,
+    /// How gates share users' channels.
+    pub gate_mode: Mode,
+    /// Hand-outs to gates that were not answered for so long are given to a new gate.
+    pub gate_patience: Duration,
+    /// Users' channels that are remembered for gates, in each shard.
+    pub gate_channels: usize,
+    /// Hand-outs to gates that are remembered until they are answered, in each shard.
+    pub gate_pending: usize,
     /// Devices of one user.
     pub max_devices: usize,
     /// Channels that one device has cursors on.
@@ -107,6 +128,16 @@ impl Default for NodeConfig {
             commit_batch_bytes: 8 << 20,
             mailbox_bytes: 16 << 20,
             ack_flush: Duration::from_millis(100),
+            ack_wait: Duration::from_secs(30),
+            max_attempts: 10,
+            max_unacked: 1000,
+            max_unacked_device: 65_535,
+            settle: Duration::from_secs(30),
+            takers: 10_000,
+            gate_mode: Mode::Unify,
+            gate_patience: Duration::from_secs(5),
+            gate_channels: 100_000,
+            gate_pending: 100_000,
             max_devices: 100,
             max_cursors: 1000,
             write_timeout: Duration::from_secs(300),

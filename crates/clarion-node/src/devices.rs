@@ -53,20 +53,19 @@ impl DeviceRecord {
     }
 }
 
-/// What a durable reader reads: the user's feed, or one channel.
+/// What a durable reader reads: the user's feed, or channels by name.
 #[derive(Debug, Clone)]
 pub(crate) enum Reads {
     /// `user:U` and `all`.
     Feed(Vec<Address>),
-    /// One channel, named.
-    Channel(Address),
+    /// Channels, named.
+    Channels(Vec<Address>),
 }
 
 impl Reads {
     pub(crate) fn channels(&self) -> &[Address] {
         match self {
-            Self::Feed(channels) => channels,
-            Self::Channel(channel) => std::slice::from_ref(channel),
+            Self::Feed(channels) | Self::Channels(channels) => channels,
         }
     }
 }
@@ -85,6 +84,11 @@ const DURABLE_PREFIX: &[u8] = b"durable/";
 
 fn durable_key(channel: &Address, number: u64) -> Bytes {
     [DURABLE_PREFIX, channel.as_str().as_bytes(), b"\0", &number.to_be_bytes()[..]].concat().into()
+}
+
+/// Notes that a reader of this number reads the channel by name.
+pub(crate) fn durable_record(channel: &Address, number: u64) -> Unit {
+    put(durable_key(channel, number), Expect::Any, Bytes::new())
 }
 
 fn put(key: Bytes, expect: Expect, value: Bytes) -> Unit {
@@ -205,8 +209,13 @@ impl Node {
     async fn has_started(&self, record: &DeviceRecord, reads: &Reads) -> Result<bool, Refusal> {
         match reads {
             Reads::Feed(_) => Ok(record.feed),
-            Reads::Channel(channel) => {
-                Ok(self.record(&durable_key(channel, record.number)).await?.is_some())
+            Reads::Channels(channels) => {
+                for channel in channels {
+                    if self.record(&durable_key(channel, record.number)).await?.is_none() {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
             }
         }
     }
@@ -223,8 +232,9 @@ impl Node {
     ) -> Result<u64, Refusal> {
         let number = record.number;
         let cursors = self.store().cursors(Reader::device(number)).await.map_err(store_refusal)?;
-        let bounded = matches!(reads, Reads::Channel(_));
-        if bounded && cursors.len() >= self.inner.config.max_cursors {
+        let new = reads.channels().iter().filter(|c| !cursors.iter().any(|had| had.channel == **c));
+        let bounded = matches!(reads, Reads::Channels(_));
+        if bounded && cursors.len() + new.count() > self.inner.config.max_cursors {
             return Err(Code::TooManyCursors.into());
         }
         let feed = record.feed || matches!(reads, Reads::Feed(_));
@@ -234,13 +244,10 @@ impl Node {
             put(number_key(number), Expect::Any, owner.into()),
             self.starts(number, from, reads, &cursors).await?,
         ];
-        if let Reads::Channel(channel) = reads {
-            units.push(put(durable_key(channel, number), Expect::Any, Bytes::new()));
-        }
+        let named = if bounded { reads.channels() } else { &[] };
+        units.extend(named.iter().map(|channel| durable_record(channel, number)));
         self.commit(units).await?;
-        if let Reads::Channel(channel) = reads {
-            self.topic_is_durable(channel, number);
-        }
+        named.iter().for_each(|channel| self.topic_is_durable(channel, number));
         Ok(number)
     }
 
@@ -284,7 +291,7 @@ impl Node {
                 _ => None,
             };
             // A seq counts in the reader's own channel; the rest of a feed starts by its own rule.
-            let own = matches!(reads, Reads::Channel(_)) || channel.kind() != AddressKind::All;
+            let own = matches!(reads, Reads::Channels(_)) || channel.kind() != AddressKind::All;
             let from = match from {
                 Some(From::Seq(_)) if !own => From::default(),
                 from => from.unwrap_or_default(),
@@ -297,7 +304,7 @@ impl Node {
     }
 
     /// The highest floor among the cursors on a user's channel, in its present history: they are all his.
-    async fn highest_floor(&self, channel: &Address, head: &Head) -> Result<Option<u64>, Refusal> {
+    pub(crate) async fn highest_floor(&self, channel: &Address, head: &Head) -> Result<Option<u64>, Refusal> {
         let (user, asked, epoch) = (channel.id().to_owned(), channel.clone(), head.epoch);
         let shard = self.shard_of_tag(user_tag(&user));
         let attached = self.on_shard(shard, move |s| s.highest_floor(&user, &asked, epoch)).await?;
@@ -306,7 +313,12 @@ impl Node {
         Ok(stored.chain(attached).max())
     }
 
-    fn topic_is_durable(&self, channel: &Address, number: u64) {
+    pub(crate) fn is_durable_topic(&self, channel: &Address) -> bool {
+        let durable = self.inner.durable_topics.read().unwrap_or_else(PoisonError::into_inner);
+        durable.contains_key(channel)
+    }
+
+    pub(crate) fn topic_is_durable(&self, channel: &Address, number: u64) {
         if channel.kind() == AddressKind::Topic {
             let mut topics =
                 self.inner.durable_topics.write().unwrap_or_else(PoisonError::into_inner);

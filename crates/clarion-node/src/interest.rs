@@ -3,32 +3,68 @@
 //! Invariant: a shard registers before it reads the head of a channel for a new reader, and the committer asks after a
 //! commit became visible; so a commit is hinted or seen in that read. Must not know: sessions.
 
-use clarion_core::Address;
+use crate::attach::user_tag;
+use clarion_core::{Address, AddressKind};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 /// A set of shards, a bit each.
 pub(crate) type ShardSet = u64;
 
 /// See the module.
-#[derive(Default)]
 pub(crate) struct Interest {
     shards: RwLock<HashMap<Address, ShardSet>>,
+    /// Shards on which gates stand: they are told of every user's channel that is theirs.
+    gates: AtomicUsize,
+    shard_count: usize,
 }
 
 /// A look at the present state.
-pub(crate) struct InterestGuard<'a>(RwLockReadGuard<'a, HashMap<Address, ShardSet>>);
+pub(crate) struct InterestGuard<'a> {
+    shards: RwLockReadGuard<'a, HashMap<Address, ShardSet>>,
+    /// 0 without gates.
+    shard_count: usize,
+}
 
 impl InterestGuard<'_> {
     /// The shards with live readers of this channel.
     pub(crate) fn shards(&self, channel: &Address) -> ShardSet {
-        if self.0.is_empty() { 0 } else { self.0.get(channel).copied().unwrap_or(0) }
+        let readers = if self.shards.is_empty() { None } else { self.shards.get(channel) };
+        let gates = if self.shard_count > 0 && channel.kind() == AddressKind::User {
+            1 << (user_tag(channel.id()) as usize % self.shard_count)
+        } else {
+            0
+        };
+        readers.copied().unwrap_or(0) | gates
     }
 }
 
 impl Interest {
+    pub(crate) fn new(shard_count: usize) -> Self {
+        Self { shards: RwLock::default(), gates: AtomicUsize::new(0), shard_count }
+    }
+
     pub(crate) fn read(&self) -> InterestGuard<'_> {
-        InterestGuard(self.shards.read().unwrap_or_else(PoisonError::into_inner))
+        InterestGuard {
+            shards: self.shards.read().unwrap_or_else(PoisonError::into_inner),
+            shard_count: if self.has_gates() { self.shard_count } else { 0 },
+        }
+    }
+
+    /// Whether a gate stands anywhere.
+    pub(crate) fn has_gates(&self) -> bool {
+        self.gates.load(Ordering::SeqCst) > 0
+    }
+
+    /// The first gate stands on a shard.
+    pub(crate) fn gates_came(&self) {
+        self.gates.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// None stands on it any more.
+    pub(crate) fn gates_went(&self) {
+        self.gates.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// This shard has a first live reader.

@@ -13,19 +13,32 @@ mod attach;
 pub mod clock;
 mod committer;
 pub mod config;
+mod dead;
 mod devices;
+mod gate;
 mod history;
+mod input;
 mod interest;
 pub mod metrics;
 mod node;
+mod pipe;
 mod publish;
+mod queue;
 mod shard;
+mod shared;
 mod sweeper;
 
 pub use ack::AckPosition;
 pub use admin::{Presence, SessionInfo, SessionPage};
-pub use attach::{AttachPlan, Guard, Link, ReaderRef, Resume, StreamSpec, channel_tag, user_tag};
+pub use attach::{
+    Acks, AttachPlan, Guard, Link, ReaderRef, Resume, SessionRef, Sharing, StreamSpec, channel_tag,
+    user_tag,
+};
 pub use config::NodeConfig;
 pub use history::{DeviceAck, HistoryPage, MessageStatus};
+pub use gate::{Echo, GateAnswer, GateInput, GateInputs, Pushed, gate_id};
+pub use input::{Input, Inputs};
 pub use node::Node;
+pub use pipe::{End, PipeReader, PipeWriter, pipe};
 pub use publish::{Answer, Draft, Expire};
+pub use queue::{Lease, Leased, NextSpec};

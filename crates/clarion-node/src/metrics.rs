@@ -50,6 +50,16 @@ pub struct ShardCounters {
     pub gaps: Cell,
     /// Bytes that wait in outboxes.
     pub outbox_bytes: Cell,
+    /// Messages of shared cursors that came back: given back, lapsed, or their member ended.
+    pub handed_back: Cell,
+    /// Messages that went to a dead list.
+    pub died: Cell,
+    /// Gates that are attached.
+    pub gates: Cell,
+    /// Hand-outs to gates that are remembered until they are answered.
+    pub gate_pending: Cell,
+    /// Answers of gates that name nothing that was given out.
+    pub gate_unknown: Cell,
 }
 
 /// What the committer counts.
@@ -83,6 +93,12 @@ pub struct VerbCounters {
     pub live: AtomicU64,
     /// Publishes refused.
     pub refused: AtomicU64,
+    /// Pushes to gates.
+    pub pushed: AtomicU64,
+    /// Pushes that were stored.
+    pub pushed_stored: AtomicU64,
+    /// Pushes without a life that nobody was there for.
+    pub expire_zero: AtomicU64,
 }
 
 impl VerbCounters {
@@ -116,6 +132,16 @@ pub struct ShardTotals {
     pub gaps: u64,
     /// See [`ShardCounters`].
     pub outbox_bytes: u64,
+    /// See [`ShardCounters`].
+    pub handed_back: u64,
+    /// See [`ShardCounters`].
+    pub died: u64,
+    /// See [`ShardCounters`]. A gate stands on every shard and counts once.
+    pub gates: u64,
+    /// See [`ShardCounters`].
+    pub gate_pending: u64,
+    /// See [`ShardCounters`].
+    pub gate_unknown: u64,
 }
 
 impl ShardTotals {
@@ -132,6 +158,11 @@ impl ShardTotals {
             flush_failures: sum.flush_failures + shard.flush_failures.get(),
             gaps: sum.gaps + shard.gaps.get(),
             outbox_bytes: sum.outbox_bytes + shard.outbox_bytes.get(),
+            handed_back: sum.handed_back + shard.handed_back.get(),
+            died: sum.died + shard.died.get(),
+            gates: sum.gates.max(shard.gates.get()),
+            gate_pending: sum.gate_pending + shard.gate_pending.get(),
+            gate_unknown: sum.gate_unknown + shard.gate_unknown.get(),
         })
     }
 }

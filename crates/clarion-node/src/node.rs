@@ -19,7 +19,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 /// A handle to the node; cloning is cheap.
 #[derive(Clone)]
@@ -43,6 +43,8 @@ pub(crate) struct Inner {
     pub(crate) number: u32,
     pub(crate) live_counter: AtomicU64,
     next_shard: AtomicUsize,
+    /// Requests that may wait for messages of shared cursors.
+    pub(crate) takers: Semaphore,
     secret: [u8; 16],
     draining: AtomicBool,
     /// A task or thread of the node has ended that must not: the process should end too.
@@ -90,7 +92,8 @@ impl Node {
         let node = Self {
             inner: Arc::new(Inner {
                 queue: Arc::new(CommitQueue::new(&config)),
-                interest: Arc::new(Interest::default()),
+                interest: Arc::new(Interest::new(config.shards)),
+                takers: Semaphore::new(config.takers),
                 shard_counters: (0..config.shards).map(|_| Arc::default()).collect(),
                 commit_counters: Arc::default(),
                 verb_counters: VerbCounters::default(),
@@ -98,7 +101,8 @@ impl Node {
                 trimmable,
                 start_locks: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
                 number: u32::from_be_bytes(random()?),
-                live_counter: AtomicU64::new(0),
+                // Gates see its low half as numbers: a restart begins elsewhere.
+                live_counter: AtomicU64::new(u64::from(u32::from_be_bytes(random()?))),
                 next_shard: AtomicUsize::new(0),
                 draining: AtomicBool::new(false),
                 failed: Arc::new(Notify::new()),
@@ -226,6 +230,11 @@ impl Node {
         });
         self.mailbox(shard).post(Mail::Job(job));
         answer.await.map_err(|_| Code::ShuttingDown.into())
+    }
+
+    /// Runs something on a shard; nothing, when it has ended.
+    pub(crate) fn post_job(&self, shard: usize, body: impl FnOnce(&Rc<Shard>) + Send + 'static) {
+        self.mailbox(shard).post(Mail::Job(Box::new(body)));
     }
 
     pub(crate) fn shard_of_tag(&self, tag: u32) -> usize {

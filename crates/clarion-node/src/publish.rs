@@ -9,7 +9,7 @@ use clarion_core::{
     Address, AddressKind, Code, Content, Epoch, Message, MessageId, Principal, Refusal, Seq, Verb,
 };
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// How long a message lives.
@@ -51,7 +51,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn stored(stored: &Stored, durability: Durability) -> Self {
+    pub(crate) fn stored(stored: &Stored, durability: Durability) -> Self {
         let Stored { id, epoch, seq, duplicate, .. } = *stored;
         Self { id, epoch, seq, durability, duplicate }
     }
@@ -116,7 +116,7 @@ impl Node {
         self.answer(planned, stored)
     }
 
-    fn plan(&self, principal: &Principal, draft: Draft, now: u64) -> Result<Plan, Refusal> {
+    pub(crate) fn plan(&self, principal: &Principal, draft: Draft, now: u64) -> Result<Plan, Refusal> {
         self.check_taking()?;
         let Draft { address, mut content, expire } = draft;
         let user = (address.kind() == AddressKind::User).then(|| address.id());
@@ -157,8 +157,7 @@ impl Node {
         if address.kind() != AddressKind::Topic {
             return true;
         }
-        let durable = self.inner.durable_topics.read().unwrap_or_else(PoisonError::into_inner);
-        durable.contains_key(address) || self.keeps_history(address)
+        self.is_durable_topic(address) || self.keeps_history(address)
     }
 
     /// Whether the configuration gives this channel a history that does not depend on its readers.
@@ -173,8 +172,12 @@ impl Node {
         }
     }
 
-    /// Hands live messages to every shard with readers; resolves when their outboxes have taken or counted them.
-    fn post_live(&self, messages: Vec<Arc<Message>>) -> impl Future<Output = ()> + use<> {
+    /// Hands live messages to every shard with readers; resolves when their outboxes have taken or counted them, to the
+    /// number of deliveries.
+    pub(crate) fn post_live(
+        &self,
+        messages: Vec<Arc<Message>>,
+    ) -> impl Future<Output = u64> + use<> {
         let shards = self.mailboxes().len();
         let mut parts: Vec<Vec<Arc<Message>>> = vec![Vec::new(); shards];
         let interest = self.inner.interest.read();
@@ -194,7 +197,7 @@ impl Node {
             for (mailbox, part) in self.mailboxes().iter().zip(parts) {
                 if !part.is_empty() && !mailbox.post_live(part, done.clone()) {
                     // Dropped and counted, so the publisher waits for nobody here.
-                    done.done();
+                    done.done(0);
                 }
             }
         } else {
@@ -202,7 +205,7 @@ impl Node {
         }
         async move {
             // An error means that a shard has ended: its readers are gone.
-            let _ = taken.await;
+            taken.await.unwrap_or(0)
         }
     }
 
@@ -262,7 +265,7 @@ impl Node {
     }
 }
 
-enum Plan {
+pub(crate) enum Plan {
     Stored(Publish),
     Live(Arc<Message>),
 }

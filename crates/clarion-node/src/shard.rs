@@ -4,40 +4,56 @@
 //! borrowed only between awaits; one tick = drain the mailbox, ask for pages, flush what is dirty. Must not know:
 //! protocols, drivers.
 
+mod bury;
 mod catch_up;
+mod confirm;
 mod deliver;
 mod device;
+mod gate_replay;
+mod gates;
+mod input;
 mod link;
+mod live;
 mod mailbox;
+mod members;
 mod outbox;
 mod session;
 mod slab;
+mod takers;
 mod timers;
+mod written;
 
 pub(crate) use mailbox::{Job, LiveDone, Mail, Mailbox};
 pub(crate) use session::SessionView;
 pub(crate) use slab::SessionKey;
+pub(crate) use takers::Taker;
 
 use crate::committer::CommitQueue;
 use crate::config::NodeConfig;
 use crate::interest::Interest;
 use crate::metrics::ShardCounters;
 use crate::sweeper::Trimmable;
+use crate::attach::SharedPlan;
 use catch_up::Waiter;
-use clarion_core::Address;
 use clarion_core::catch_up::CatchUp;
 use clarion_core::port::store::Store;
+use clarion_core::{Millis, Seq};
 use deliver::Frames;
 use device::Device;
+use gates::Gates;
+use live::LiveLists;
+use members::{Shared, SharedKey};
 use session::Session;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use timers::Timers;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 /// Loads (heads and cursors of a new session) under way at once.
 const LOADS_MAX: usize = 32;
@@ -54,16 +70,27 @@ pub(crate) struct ShardContext {
     pub(crate) trimmable: Arc<Trimmable>,
 }
 
-/// A subscription in a live list.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct LiveEntry {
-    session: u32,
-    sub: u16,
-}
-
 struct State {
     sessions: Slab<Session>,
-    live: HashMap<Address, Vec<LiveEntry>>,
+    live: LiveLists,
+    /// Shared cursors that are in use.
+    shared: Slab<Shared>,
+    shared_by_plan: HashMap<SharedPlan, SharedKey>,
+    /// Shared cursors that may hand out.
+    ready: Vec<SharedKey>,
+    /// When leases lapse and delays end.
+    due: BinaryHeap<Reverse<(Millis, SharedKey)>>,
+    /// Shared cursors with unwritten acks.
+    dirty_shared: Vec<SharedKey>,
+    /// Pages that shared cursors wait for.
+    shared_reads: Vec<(SharedKey, Seq)>,
+    /// Shared cursors whose page could not be read, tried again with the next timer tick.
+    shared_retry: Vec<SharedKey>,
+    /// Messages on their way to a dead list.
+    dying: Vec<(SharedKey, Seq)>,
+    gates: Gates,
+    /// Sessions with bytes that are not certainly written, where that matters.
+    writing: Vec<SessionKey>,
     users: HashMap<Arc<str>, Vec<SessionKey>>,
     devices: HashMap<u64, Device>,
     dirty_devices: Vec<u64>,
@@ -83,6 +110,8 @@ pub(crate) struct Shard {
     loads: Semaphore,
     input: RefCell<Box<[u8]>>,
     closing: Cell<bool>,
+    /// What leases and delays are measured by, since the clock may jump.
+    mono: Instant,
 }
 
 impl Shard {
@@ -97,7 +126,17 @@ impl Shard {
     fn new(context: ShardContext) -> Self {
         let state = State {
             sessions: Slab::new(),
-            live: HashMap::new(),
+            live: LiveLists::default(),
+            shared: Slab::new(),
+            shared_by_plan: HashMap::new(),
+            ready: Vec::new(),
+            due: BinaryHeap::new(),
+            dirty_shared: Vec::new(),
+            shared_reads: Vec::new(),
+            shared_retry: Vec::new(),
+            dying: Vec::new(),
+            gates: Gates::default(),
+            writing: Vec::new(),
             users: HashMap::new(),
             devices: HashMap::new(),
             dirty_devices: Vec::new(),
@@ -113,6 +152,7 @@ impl Shard {
             loads: Semaphore::new(LOADS_MAX),
             input: RefCell::new(vec![0; 4096].into()),
             closing: Cell::new(false),
+            mono: Instant::now(),
         }
     }
 
@@ -131,6 +171,10 @@ impl Shard {
                 self.raise_head(&channel, epoch, seq);
             }
             self.run_timers();
+            self.begin_replays();
+            self.hand_out_ready();
+            self.begin_shared_reads();
+            self.begin_burials();
             self.begin_pages();
             self.flush_dirty();
         }
@@ -145,12 +189,12 @@ impl Shard {
                 }
             }
             Mail::Live(records, done) => {
-                for record in &records {
-                    self.deliver_live(record);
-                }
-                done.done();
+                let delivered = records.iter().map(|record| self.deliver_live(record)).sum();
+                done.done(delivered);
             }
-            Mail::Flushed(devices) => self.devices_flushed(&devices),
+            Mail::Flushed(flushers) => self.flushed(&flushers),
+            Mail::Inputs(key, batch) => self.handle_inputs(key, batch.inputs),
+            Mail::Gate(key, batch) => self.handle_gate(key, batch.inputs),
             Mail::Attach(attach, reply) => {
                 // The connection may have gone while this waited; the session then ends by its link.
                 let _ = reply.send(self.attach(*attach));
@@ -162,7 +206,25 @@ impl Shard {
     /// Everything that must happen before the thread may end has happened.
     fn is_done(&self) -> bool {
         let state = self.state.borrow();
-        state.sessions.is_empty() && state.devices.values().all(|d| d.set.is_clean())
+        let clean = |shared: &Shared| {
+            shared.cursor.as_ref().is_none_or(|c| !c.is_dirty() && !c.is_flushing())
+        };
+        state.sessions.is_empty()
+            && state.devices.values().all(|d| d.set.is_clean())
+            && state.shared.iter().all(|(_, shared)| clean(shared))
+            && state.gates.is_clean()
+    }
+
+    /// Milliseconds since the shard began.
+    fn mono(&self) -> Millis {
+        self.mono.elapsed().as_millis() as Millis
+    }
+
+    /// Hands all unwritten acks to the committer.
+    fn flush_acks(&self) {
+        self.flush_devices();
+        self.flush_shared();
+        self.flush_gates();
     }
 
     /// Reads and drops what a stream's client sends. Returns whether the connection has ended.
@@ -179,7 +241,8 @@ impl Shard {
     pub(crate) fn shut_down(self: &Rc<Self>) {
         self.closing.set(true);
         self.close_all(clarion_core::port::outlet::CloseReason::Shutdown);
-        self.flush_devices();
+        self.stop_takers();
+        self.flush_acks();
         self.context.mailbox.nudge();
     }
 }

@@ -5,7 +5,7 @@
 //! beyond their way there.
 
 use crate::subscription::Gap;
-use crate::{Address, Epoch, Message, Seq};
+use crate::{Address, Epoch, Message, Millis, Seq};
 
 /// What is being given to a session, beside the message.
 #[derive(Debug, Clone, Copy)]
@@ -15,6 +15,12 @@ pub struct Given<'a> {
     /// First seq that a cumulative ack of this delivery covers, up to its own: what this subscription gave, and what
     /// its device had acked before. 0 when live.
     pub start: Seq,
+    /// Which hand-out of this message it is, from 1; always 1 where nothing is handed out again.
+    pub attempt: u32,
+    /// It was read from the log, not handed on as it was committed.
+    pub replayed: bool,
+    /// The present time, for what is told relative to it.
+    pub now: Millis,
 }
 
 /// Why a session ends.
@@ -26,6 +32,10 @@ pub enum CloseReason {
     Shutdown,
     /// The store failed under it.
     Store,
+    /// Its client has ended it and was given what it asked for.
+    Finished,
+    /// More messages were given back and wait for another time than may.
+    TooManyNacks,
 }
 
 impl CloseReason {
@@ -35,6 +45,8 @@ impl CloseReason {
             Self::Kicked => "kicked",
             Self::Shutdown => "shutdown",
             Self::Store => "store",
+            Self::Finished => "finished",
+            Self::TooManyNacks => "too_many_nacks",
         }
     }
 }
@@ -50,12 +62,14 @@ pub trait Outlet: Send {
     /// What of a delivery goes before the shared frame of `frame_len` bytes.
     fn before(&mut self, given: Given<'_>, frame_len: usize, out: &mut Vec<u8>);
     /// What of it goes behind.
-    fn behind(&self, out: &mut Vec<u8>);
+    fn behind(&mut self, given: Given<'_>, out: &mut Vec<u8>);
     /// What goes first, before any delivery.
     fn open(&mut self, out: &mut Vec<u8>);
     /// Messages are missing. `epoch` is the channel's present one.
     fn gap(&mut self, channel: &Address, epoch: Epoch, gap: Gap, out: &mut Vec<u8>);
-    /// Nothing was sent for a while.
+    /// The acks that the client asked a confirmation for, under this number of its own, are committed.
+    fn acks_stored(&mut self, _confirm: u64, _out: &mut Vec<u8>) {}
+    /// Nothing was sent for a while. Writes nothing where the transport has a heartbeat of its own.
     fn heartbeat(&mut self, out: &mut Vec<u8>);
     /// The end.
     fn close(&mut self, reason: CloseReason, retry_ms: u64, out: &mut Vec<u8>);

@@ -13,7 +13,9 @@ use axum::response::Response;
 use bytes::Bytes;
 use clarion_core::start::From;
 use clarion_core::{Address, Code, Principal, Refusal};
-use clarion_node::{AckPosition, AttachPlan, Guard, Link, ReaderRef, StreamSpec, user_tag};
+use clarion_node::{
+    AckPosition, AttachPlan, Guard, Link, PipeReader, ReaderRef, StreamSpec, pipe, user_tag,
+};
 use clarion_wire::token::{self, Token};
 use hyper::body::{Body as _, Frame};
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -23,11 +25,10 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use tokio::sync::mpsc;
 use utoipa::ToSchema;
 
-/// Chunks between a shard and a stream that hyper writes.
-const BODY_QUEUE: usize = 4;
+/// Bytes between a shard and a stream that hyper writes.
+const BODY_BYTES: usize = 64 << 10;
 
 /// Which stream.
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -93,9 +94,10 @@ fn spec(
     Ok(StreamSpec {
         user: params.user,
         device: params.device,
-        address: params.address.as_deref().map(Address::parse).transpose()?,
+        addresses: params.address.as_deref().map(Address::parse).transpose()?.into_iter().collect(),
         from: params.from.as_deref().map(parse_from).transpose()?,
         resume,
+        ..StreamSpec::default()
     })
 }
 
@@ -147,11 +149,11 @@ async fn through_hyper(
     handle: Handle,
     place: Guard,
 ) -> Result<Response, Failure> {
-    let (sender, mut receiver) = mpsc::channel(BODY_QUEUE);
-    app.node.attach(plan, outlet, Link::Body(sender), place).await?;
+    let (writer, mut reader) = pipe(BODY_BYTES);
+    app.node.attach(plan, outlet, Link::Pipe(writer), place).await?;
     // Not answered before the shard says that the stream is open.
-    let first = receiver.recv().await;
-    let body = StreamBody { first, receiver, _streaming: handle.streaming() };
+    let first = reader.part().await;
+    let body = StreamBody { first, reader, _streaming: handle.streaming() };
     let mut response = Response::new(Body::new(body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -162,7 +164,7 @@ async fn through_hyper(
 /// What a shard hands over, as a response's body.
 struct StreamBody {
     first: Option<Bytes>,
-    receiver: mpsc::Receiver<Bytes>,
+    reader: PipeReader,
     _streaming: super::connection::Streaming,
 }
 
@@ -177,7 +179,7 @@ impl hyper::body::Body for StreamBody {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(Ok(Frame::data(first))));
         }
-        self.receiver.poll_recv(context).map(|chunk| chunk.map(|bytes| Ok(Frame::data(bytes))))
+        self.reader.poll_part(context).map(|part| part.map(|bytes| Ok(Frame::data(bytes))))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Catching up: pages from the store for subscriptions that are behind, as their outboxes drain.
 
-use super::deliver::{make_room, put};
+use super::deliver::{make_room, put, window_open};
+use super::written::{Sent, note_sent};
 use super::{SessionKey, Shard, State};
 use crate::attach::Start;
 use crate::clock;
@@ -28,11 +29,14 @@ impl Shard {
             config.outbox_bytes,
             config.outbox_messages.div_ceil(2),
         );
-        if !half || session.closing.is_some() {
+        if !half || session.closing.is_some() || session.credit == Some(0) {
             return;
         }
-        for (i, entry) in session.subs.iter_mut().enumerate() {
-            if entry.sub.wants_page() {
+        for i in 0..session.subs.len() {
+            if session.subs[i].sub.wants_page()
+                && window_open(session, i, &state.devices, &self.context)
+            {
+                let entry = &mut session.subs[i];
                 entry.sub.page_began();
                 state.catch_up.ask(&entry.channel, entry.sub.next(), Waiter { key, sub: i as u16 });
             }
@@ -131,12 +135,18 @@ impl Shard {
                 .get(&session.number)
                 .is_some_and(|d| d.set.is_acked(&entry.channel, message.epoch, message.seq));
         let frame = state.frames.get(&*session.outlet, message);
-        let room = acked || make_room(session, frame.len(), &self.context, state.timers.now());
+        let at = usize::from(waiter.sub);
+        let room = acked
+            || window_open(session, at, &state.devices, &self.context)
+                && make_room(session, frame.len(), &self.context, state.timers.now());
         let entry = &mut session.subs[usize::from(waiter.sub)];
         match entry.sub.offer(message.seq, acked, room) {
             Offer::Deliver => {
-                let given = Given { message, start: entry.given_from() };
+                let start = entry.given_from();
+                let now = clock::now();
+                let given = Given { message, start, attempt: 1, replayed: true, now };
                 put(session, given, frame);
+                note_sent(session, Sent::Sub(waiter.sub, message.seq), &mut state.writing);
                 self.context.counters.delivered.add(1);
                 true
             }

@@ -3,14 +3,21 @@
 //! Invariants: a frame is encoded once per record and format; what has no room is flushed once and then left to
 //! catching up (stored) or dropped and counted (live).
 
-use super::session::Session;
+use super::device::Device;
+use super::session::{Role, Session};
+use super::written::{Sent, note_sent};
 use super::{SessionKey, Shard, ShardContext, State};
+use crate::attach::Acks;
+use crate::clock;
 use crate::metrics::ShardCounters;
 use bytes::Bytes;
 use clarion_core::port::outlet::{Given, Outlet};
 use clarion_core::subscription::Hint;
-use clarion_core::{Address, Epoch, Message, Seq};
+use clarion_core::{Address, AddressKind, Epoch, Message, Seq};
+use std::collections::HashMap;
 use std::io::ErrorKind;
+use std::rc::Rc;
+use std::sync::Arc;
 
 /// Bytes that an outlet may add to a shared frame.
 const OWN_BYTES: usize = 256;
@@ -80,13 +87,14 @@ impl Frames {
 
 /// Puts a delivery into a session's outbox.
 pub(super) fn put(session: &mut Session, given: Given<'_>, frame: Frame<'_>) {
-    let Session { outlet, outbox, .. } = session;
+    let Session { outlet, outbox, .. } = &mut *session;
     outlet.before(given, frame.len(), outbox.begin_message());
     match frame {
         Frame::Small(bytes) => outbox.control().extend_from_slice(bytes),
         Frame::Large(bytes) => outbox.share(bytes),
     }
-    outlet.behind(outbox.control());
+    outlet.behind(given, outbox.control());
+    session.credit = session.credit.map(|credit| credit.saturating_sub(1));
 }
 
 /// How a flush ended.
@@ -119,7 +127,8 @@ pub(super) fn flush(session: &mut Session, counters: &ShardCounters, now: u64) -
     Flushed::All
 }
 
-/// Whether a frame of `bytes` (and what its outlet adds) fits into the session's outbox; flushes it once to make room.
+/// Whether the session takes a frame of `bytes` (and what its outlet adds) now: its client has granted credit, and its
+/// outbox has room, if need be after one flush.
 pub(super) fn make_room(
     session: &mut Session,
     bytes: usize,
@@ -127,6 +136,9 @@ pub(super) fn make_room(
     now: u64,
 ) -> bool {
     let (config, need) = (&context.config, bytes + OWN_BYTES);
+    if session.credit == Some(0) {
+        return false;
+    }
     let fits = |s: &Session| s.outbox.has_room(need, config.outbox_bytes, config.outbox_messages);
     if !fits(session) {
         flush(session, &context.counters, now);
@@ -134,8 +146,26 @@ pub(super) fn make_room(
     fits(session)
 }
 
+/// Whether what the session's device has not acked leaves room in its window, for readers that ack singly.
+pub(super) fn window_open(
+    session: &Session,
+    at: usize,
+    devices: &HashMap<u64, Device>,
+    context: &ShardContext,
+) -> bool {
+    if session.acks != Acks::Singly || session.number == 0 {
+        return true;
+    }
+    let entry = &session.subs[at];
+    let device = devices.get(&session.number);
+    let cursor = device.and_then(|d| d.set.get(&entry.channel, entry.sub.epoch()));
+    cursor.is_none_or(|cursor| {
+        entry.sub.next().saturating_sub(cursor.floor()) <= context.config.max_unacked_device
+    })
+}
+
 /// Lists a session for the end of the tick.
-fn list_dirty(session: &mut Session, dirty: &mut Vec<SessionKey>) {
+pub(super) fn list_dirty(session: &mut Session, dirty: &mut Vec<SessionKey>) {
     if !session.dirty {
         session.dirty = true;
         dirty.push(session.key);
@@ -144,30 +174,46 @@ fn list_dirty(session: &mut Session, dirty: &mut Vec<SessionKey>) {
 
 impl Shard {
     /// A committed record: to every live subscription that expects it.
-    pub(super) fn deliver_stored(&self, message: &Message) {
+    pub(super) fn deliver_stored(self: &Rc<Self>, message: &Arc<Message>) {
+        if message.channel.kind() == AddressKind::User {
+            self.gate_record(message);
+        }
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
         let Some(list) = state.live.get(&message.channel) else { return };
+        if !list.shared.is_empty() {
+            for key in list.shared.clone() {
+                self.shared_record(state, key, message);
+            }
+        }
+        let Some(list) = state.live.get(&message.channel).filter(|live| !live.subs.is_empty()) else {
+            return;
+        };
         state.frames.reset();
         let (counters, now) = (&self.context.counters, state.timers.now());
+        let time = clock::now();
         let mut delivered = 0;
-        for entry in list {
+        for entry in &list.subs {
             let Some(session) = state.sessions.at_mut(entry.session) else { continue };
             let at = usize::from(entry.sub);
             if session.closing.is_some() {
                 continue;
             }
+            let entry_sub = entry.sub;
             if !session.subs[at].sub.is_live() {
                 session.subs[at].sub.hint(message.epoch, message.seq, false, false);
                 continue;
             }
             let frame = state.frames.get(&*session.outlet, message);
-            let room = make_room(session, frame.len(), &self.context, now);
+            let room = window_open(session, at, &state.devices, &self.context)
+                && make_room(session, frame.len(), &self.context, now);
             let entry = &mut session.subs[at];
             match entry.sub.hint(message.epoch, message.seq, false, room) {
                 Hint::Deliver => {
-                    let given = Given { message, start: entry.given_from() };
+                    let start = entry.given_from();
+                    let given = Given { message, start, attempt: 1, replayed: false, now: time };
                     put(session, given, frame);
+                    note_sent(session, Sent::Sub(entry_sub, message.seq), &mut state.writing);
                     delivered += 1;
                 }
                 Hint::Behind => counters.behind.add(1),
@@ -179,14 +225,20 @@ impl Shard {
     }
 
     /// A live message: to everyone who has room.
-    pub(super) fn deliver_live(&self, message: &Message) {
+    pub(super) fn deliver_live(self: &Rc<Self>, message: &Arc<Message>) -> u64 {
+        let to_gates = if message.channel.kind() == AddressKind::User {
+            self.gate_live(message)
+        } else {
+            0
+        };
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
-        let Some(list) = state.live.get(&message.channel) else { return };
+        let Some(list) = state.live.get(&message.channel) else { return to_gates };
         state.frames.reset();
         let (counters, now) = (&self.context.counters, state.timers.now());
         let (mut delivered, mut dropped) = (0, 0);
-        for entry in list {
+        let time = clock::now();
+        for entry in &list.subs {
             let Some(session) = state.sessions.at_mut(entry.session) else { continue };
             if session.closing.is_some() || !session.opened {
                 continue;
@@ -196,21 +248,26 @@ impl Shard {
                 dropped += 1;
                 continue;
             }
-            let given = Given { message, start: 0 };
+            let given = Given { message, start: 0, attempt: 1, replayed: false, now: time };
             put(session, given, frame);
             list_dirty(session, &mut state.dirty);
             delivered += 1;
         }
         counters.delivered.add(delivered);
         counters.dropped_outbox.add(dropped);
+        to_gates + delivered
     }
 
     /// A channel has grown up to here, and its records did not fit into the mailbox.
     pub(super) fn raise_head(&self, channel: &Address, epoch: Epoch, seq: Seq) {
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
-        let Some(list) = state.live.get(channel) else { return };
-        for entry in list {
+        let Some(live) = state.live.get(channel) else { return };
+        for key in live.shared.clone() {
+            self.shared_head(state, key, epoch, seq);
+        }
+        let Some(live) = state.live.get(channel) else { return };
+        for entry in &live.subs {
             let Some(session) = state.sessions.at_mut(entry.session) else { continue };
             let sub = &mut session.subs[usize::from(entry.sub)].sub;
             if sub.hint(epoch, seq, false, false) == Hint::Behind {
@@ -260,9 +317,12 @@ impl Shard {
         let flushed = flush(session, &self.context.counters, now);
         let over = flushed == Flushed::All && session.closing.is_some();
         if over || flushed == Flushed::Lost {
-            self.remove(state, key);
-        } else {
-            self.ask_pages(state, key);
+            return self.remove(state, key);
+        }
+        match session.role {
+            Role::Reader => self.ask_pages(state, key),
+            Role::Member(shared) => self.shared_ready(state, shared),
+            Role::Gate(_) => self.gate_ready(state, key),
         }
     }
 }

@@ -3,10 +3,11 @@
 //! Invariant: a device stays in memory from its first session's attach until its last session ended and every ack is
 //! written; so cursors read from the store while it is here never hold more than memory does.
 
+use super::confirm::Confirms;
 use super::{SessionKey, Shard, State};
 use crate::ack::AckPosition;
 use crate::attach::channel_tag;
-use crate::committer::Reply;
+use crate::committer::{Flusher, Reply};
 use clarion_core::cursor_set::CursorSet;
 use clarion_core::port::outlet::CloseReason;
 use clarion_core::port::store::Head;
@@ -23,6 +24,7 @@ pub(super) struct Device {
     loaded: bool,
     /// It is in the list of dirty devices.
     listed: bool,
+    pub(super) confirms: Confirms,
 }
 
 impl Shard {
@@ -138,37 +140,53 @@ impl Shard {
                 continue;
             }
             let unit = Unit::Ack { reader: Reader::device(number), moves };
-            let reply = Reply::Device { shard: self.context.index, number };
+            device.confirms.flush_began();
+            let who = Flusher::Device(number);
+            let reply = Reply::Flush { shard: self.context.index, who };
             if self.context.queue.submit(vec![unit], reply, true).is_err() {
                 device.set.end_flush(false);
+                device.confirms.flush_ended(false);
             }
         }
     }
 
     /// Flushes are over.
-    pub(super) fn devices_flushed(&self, devices: &[(u64, bool)]) {
-        let mut state = self.state.borrow_mut();
-        for &(number, committed) in devices {
+    pub(super) fn flushed(&self, flushers: &[(Flusher, bool)]) {
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
+        for &(who, committed) in flushers {
+            match who {
+                Flusher::Device(number) => self.device_flushed(state, number, committed),
+                Flusher::Shared(key) => self.shared_flushed(state, key, committed),
+                Flusher::Gates => self.gates_flushed(state, committed),
+            }
+        }
+    }
+
+    fn device_flushed(&self, state: &mut State, number: u64, committed: bool) {
+        if !committed {
+            self.context.counters.flush_failures.add(1);
+        }
+        let Some(device) = state.devices.get_mut(&number) else { return };
+        if committed {
+            // After the commit: the sweeper reads what is written.
+            device.set.in_flush().for_each(|channel| self.context.trimmable.note(channel));
+        }
+        device.set.end_flush(committed);
+        let told = device.confirms.flush_ended(committed);
+        if !committed && self.closing.get() {
+            // The store is gone and so is the time to wait for it: these acks may be delivered again.
+            state.devices.remove(&number);
+        } else if device.sessions == 0 && device.set.is_clean() {
+            state.devices.remove(&number);
+        } else {
+            self.device_dirty(state, number);
             if !committed {
-                self.context.counters.flush_failures.add(1);
+                state.timers.acks_failed();
             }
-            let Some(device) = state.devices.get_mut(&number) else { continue };
-            if committed {
-                // After the commit: the sweeper reads what is written.
-                device.set.in_flush().for_each(|channel| self.context.trimmable.note(channel));
-            }
-            device.set.end_flush(committed);
-            if !committed && self.closing.get() {
-                // The store is gone and so is the time to wait for it: these acks may be delivered again.
-                state.devices.remove(&number);
-            } else if device.sessions == 0 && device.set.is_clean() {
-                state.devices.remove(&number);
-            } else {
-                self.device_dirty(&mut state, number);
-                if !committed {
-                    state.timers.acks_failed();
-                }
-            }
+        }
+        for (session, confirm) in told {
+            self.confirm(state, session, confirm);
         }
     }
 

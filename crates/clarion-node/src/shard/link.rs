@@ -1,25 +1,23 @@
-//! A session's connection: the socket, or the body of a response that hyper writes, and the task that watches it.
+//! A session's connection: the socket, or the pipe to whoever writes the response, and the task that watches it.
 //!
 //! Invariants: writing is tried by the shard's flush; the task only waits for the end, or for writability after a
-//! write would have blocked. What a stream client sends after its request is read and dropped. Must not know: frames.
+//! write would have blocked. What a stream client sends on a socket after its request is read and dropped. Must not
+//! know: frames.
 
 use super::{SessionKey, Shard};
 use crate::attach::{Guard, Link};
-use bytes::Bytes;
+use crate::pipe::{End, PipeWriter};
 use std::cell::Cell;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::rc::Rc;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, mpsc};
-
-/// Most bytes of one part of a response's body.
-const BODY_PART_MAX: usize = 64 << 10;
+use tokio::sync::Notify;
 
 /// What carries the bytes.
 enum Wire {
     Tcp(TcpStream),
-    Body(mpsc::Sender<Bytes>),
+    Pipe(PipeWriter),
 }
 
 /// Shared by the session and its task, on one thread.
@@ -38,7 +36,7 @@ impl LinkState {
                 stream.set_nonblocking(true)?;
                 Wire::Tcp(TcpStream::from_std(stream)?)
             }
-            Link::Body(sender) => Wire::Body(sender),
+            Link::Pipe(writer) => Wire::Pipe(writer),
         };
         Ok(Rc::new(Self {
             wire,
@@ -53,15 +51,23 @@ impl LinkState {
     pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match &self.wire {
             Wire::Tcp(stream) => stream.try_write(bytes),
-            Wire::Body(sender) => match sender.try_reserve() {
-                Ok(permit) => {
-                    let part = &bytes[..bytes.len().min(BODY_PART_MAX)];
-                    permit.send(Bytes::copy_from_slice(part));
-                    Ok(part.len())
-                }
-                Err(mpsc::error::TrySendError::Full(())) => Err(ErrorKind::WouldBlock.into()),
-                Err(mpsc::error::TrySendError::Closed(())) => Err(ErrorKind::BrokenPipe.into()),
-            },
+            Wire::Pipe(writer) => writer.try_write(bytes),
+        }
+    }
+
+    /// Bytes that have certainly left, of those that were written; what a socket took has.
+    pub(super) fn passed(&self, written: u64) -> u64 {
+        match &self.wire {
+            Wire::Tcp(_) => written,
+            Wire::Pipe(writer) => writer.passed(),
+        }
+    }
+
+    /// How the connection ended.
+    pub(super) fn how_ended(&self) -> End {
+        match &self.wire {
+            Wire::Tcp(_) => End::Broken,
+            Wire::Pipe(writer) => writer.ended().unwrap_or(End::Whole),
         }
     }
 
@@ -92,7 +98,7 @@ pub(super) async fn watch(shard: Rc<Shard>, key: SessionKey, link: Rc<LinkState>
     while !link.ended.get() {
         let gone = match &link.wire {
             Wire::Tcp(stream) => watch_tcp(&shard, key, &link, stream).await,
-            Wire::Body(sender) => watch_body(&shard, key, &link, sender).await,
+            Wire::Pipe(writer) => watch_pipe(&shard, key, &link, writer).await,
         };
         if gone {
             shard.connection_lost(key);
@@ -127,20 +133,22 @@ async fn watch_tcp(
     false
 }
 
-async fn watch_body(
+async fn watch_pipe(
     shard: &Rc<Shard>,
     key: SessionKey,
     link: &LinkState,
-    sender: &mpsc::Sender<Bytes>,
+    writer: &PipeWriter,
 ) -> bool {
     tokio::select! {
         biased;
-        () = link.wake.notified() => false,
-        () = sender.closed() => true,
-        permit = sender.reserve(), if link.blocked.get() => {
-            drop(permit);
-            shard.writable(key);
-            false
-        }
+        () = link.wake.notified() => {}
+        () = writer.changed() => {}
     }
+    if writer.ended().is_some() {
+        return true;
+    }
+    if link.blocked.get() && writer.has_room() {
+        shard.writable(key);
+    }
+    false
 }

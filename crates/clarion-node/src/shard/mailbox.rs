@@ -4,8 +4,11 @@
 //! posted; records beyond the byte bound are kept as heads only (channel → last position), so memory is bounded
 //! whatever the speed of publishers, and the readers catch up from the store. Must not know: sessions.
 
-use super::Shard;
+use super::{SessionKey, Shard};
 use crate::attach::Attach;
+use crate::committer::Flusher;
+use crate::gate::GateBatch;
+use crate::input::InputBatch;
 use clarion_core::{Address, Epoch, Message, Refusal, Seq};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -22,10 +25,14 @@ pub(crate) enum Mail {
     Records(Vec<Arc<Message>>),
     /// Live messages and who waits for their delivery.
     Live(Vec<Arc<Message>>, Arc<LiveDone>),
-    /// Devices whose flush is over.
-    Flushed(Vec<(u64, bool)>),
+    /// Whose flush of acks is over, and whether it was committed.
+    Flushed(Vec<(Flusher, bool)>),
     /// A new session.
-    Attach(Box<Attach>, oneshot::Sender<Result<(), Refusal>>),
+    Attach(Box<Attach>, oneshot::Sender<Result<SessionKey, Refusal>>),
+    /// What a stream's client said.
+    Inputs(SessionKey, InputBatch),
+    /// What a gate said of channels of this shard.
+    Gate(SessionKey, GateBatch),
     /// Anything rare.
     Job(Job),
 }
@@ -33,22 +40,29 @@ pub(crate) enum Mail {
 /// Tells a publisher that every interested shard has taken its live messages.
 pub(crate) struct LiveDone {
     left: AtomicUsize,
-    publisher: Mutex<Option<oneshot::Sender<()>>>,
+    /// Deliveries so far.
+    delivered: AtomicU64,
+    publisher: Mutex<Option<oneshot::Sender<u64>>>,
 }
 
 impl LiveDone {
-    pub(crate) fn new(shards: usize, publisher: oneshot::Sender<()>) -> Arc<Self> {
-        Arc::new(Self { left: AtomicUsize::new(shards), publisher: Mutex::new(Some(publisher)) })
+    pub(crate) fn new(shards: usize, publisher: oneshot::Sender<u64>) -> Arc<Self> {
+        Arc::new(Self {
+            left: AtomicUsize::new(shards),
+            delivered: AtomicU64::new(0),
+            publisher: Mutex::new(Some(publisher)),
+        })
     }
 
-    /// One shard is done.
-    pub(crate) fn done(&self) {
+    /// One shard is done, after so many deliveries.
+    pub(crate) fn done(&self, delivered: u64) {
+        self.delivered.fetch_add(delivered, Ordering::AcqRel);
         if self.left.fetch_sub(1, Ordering::AcqRel) == 1
             && let Some(publisher) =
                 self.publisher.lock().unwrap_or_else(PoisonError::into_inner).take()
         {
             // The publisher may have gone.
-            let _ = publisher.send(());
+            let _ = publisher.send(self.delivered.load(Ordering::Acquire));
         }
     }
 }
@@ -125,8 +139,8 @@ impl Mailbox {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn post_flushed(&self, devices: Vec<(u64, bool)>) {
-        self.post(Mail::Flushed(devices));
+    pub(crate) fn post_flushed(&self, flushers: Vec<(Flusher, bool)>) {
+        self.post(Mail::Flushed(flushers));
     }
 
     /// Posts committed records, or, over the bound, what their heads are now.

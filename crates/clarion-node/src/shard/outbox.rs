@@ -23,6 +23,8 @@ pub(crate) struct Outbox {
     shared: VecDeque<(usize, Bytes)>,
     shared_bytes: usize,
     messages: u32,
+    /// Bytes that were ever written off.
+    left: u64,
 }
 
 impl Outbox {
@@ -35,6 +37,16 @@ impl Outbox {
     /// Bytes that wait.
     pub(crate) fn len(&self) -> usize {
         self.own.len() - self.written + self.shared_bytes
+    }
+
+    /// Bytes that were ever added: where the next ones stand in the stream.
+    pub(crate) fn added(&self) -> u64 {
+        self.left + self.len() as u64
+    }
+
+    /// Bytes that were ever written.
+    pub(crate) fn left(&self) -> u64 {
+        self.left
     }
 
     /// Where a message's own bytes go.
@@ -65,6 +77,7 @@ impl Outbox {
 
     /// So many bytes of [`Self::pending`] were written.
     pub(crate) fn wrote(&mut self, bytes: usize) {
+        self.left += bytes as u64;
         match self.shared.front_mut() {
             Some((at, frame)) if *at == self.written => {
                 frame.advance(bytes);

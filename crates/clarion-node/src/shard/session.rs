@@ -2,10 +2,15 @@
 //!
 //! Invariant: a session is in the live list of each of its channels from before their heads are read until it ends.
 
+use super::gates::GateSession;
+use super::input::Nacks;
 use super::link::{LinkState, watch};
+use super::live::LiveEntry;
+use super::members::SharedKey;
 use super::outbox::Outbox;
-use super::{LiveEntry, SessionKey, Shard, State};
-use crate::attach::{Attach, Start};
+use super::written::Written;
+use super::{SessionKey, Shard, State};
+use crate::attach::{Acks, Attach, Start};
 use crate::clock;
 use clarion_core::port::outlet::{CloseReason, Outlet};
 use clarion_core::subscription::Subscription;
@@ -30,6 +35,16 @@ impl SubEntry {
     }
 }
 
+/// What a session is beside its subscriptions.
+pub(super) enum Role {
+    /// Nothing more.
+    Reader,
+    /// A member of a shared cursor.
+    Member(SharedKey),
+    /// A gate.
+    Gate(Box<GateSession>),
+}
+
 /// One live connection.
 pub(super) struct Session {
     pub(super) key: SessionKey,
@@ -38,6 +53,14 @@ pub(super) struct Session {
     /// Number of its durable reader; 0 = none.
     pub(super) number: u64,
     pub(super) subs: Box<[SubEntry]>,
+    pub(super) role: Role,
+    pub(super) acks: Acks,
+    /// Deliveries that the client takes before it grants more.
+    pub(super) credit: Option<u32>,
+    /// What is not certainly written yet, where somebody needs to know.
+    pub(super) written: Option<Box<Written>>,
+    /// What it gave back for another time.
+    pub(super) nacks: Option<Box<Nacks>>,
     pub(super) outlet: Box<dyn Outlet>,
     pub(super) outbox: Outbox,
     pub(super) link: Rc<LinkState>,
@@ -49,6 +72,8 @@ pub(super) struct Session {
     pub(super) opened: bool,
     /// It ends when its outbox is empty, at the latest with this timer tick.
     pub(super) closing: Option<u64>,
+    /// Lists leave it out: another session stands for the same connection.
+    hidden: bool,
 }
 
 /// What a list of sessions shows.
@@ -61,7 +86,45 @@ pub(crate) struct SessionView {
     pub(crate) since: Millis,
 }
 
+/// What a new session begins with.
+pub(super) struct Birth {
+    pub(super) user: Option<Arc<str>>,
+    pub(super) device: Option<Arc<str>>,
+    pub(super) number: u64,
+    pub(super) subs: Box<[SubEntry]>,
+    pub(super) role: Role,
+    pub(super) acks: Acks,
+    pub(super) credit: Option<u32>,
+    pub(super) outlet: Box<dyn Outlet>,
+    pub(super) hidden: bool,
+}
+
 impl Session {
+    fn new(key: SessionKey, birth: Birth, link: Rc<LinkState>, tick: u64) -> Self {
+        let needs_written = birth.acks == Acks::ByWrite || matches!(birth.role, Role::Gate(_));
+        Self {
+            key,
+            user: birth.user,
+            device: birth.device,
+            number: birth.number,
+            subs: birth.subs,
+            role: birth.role,
+            acks: birth.acks,
+            credit: birth.credit,
+            written: needs_written.then(Box::default),
+            nacks: None,
+            outlet: birth.outlet,
+            outbox: Outbox::default(),
+            link,
+            since: clock::now(),
+            last_write: tick,
+            dirty: false,
+            opened: false,
+            closing: None,
+            hidden: birth.hidden,
+        }
+    }
+
     /// Tells the client that the stream is open, once.
     pub(super) fn open(&mut self) {
         if !std::mem::replace(&mut self.opened, true) {
@@ -87,82 +150,91 @@ impl Session {
 
 impl Shard {
     /// A new session: enters the live lists, then loads its heads and cursors.
-    pub(super) fn attach(self: &Rc<Self>, attach: Attach) -> Result<(), Refusal> {
-        if self.closing.get() {
-            return Err(Code::ShuttingDown.into());
-        }
+    pub(super) fn attach(self: &Rc<Self>, attach: Attach) -> Result<SessionKey, Refusal> {
         let Attach { plan, outlet, link, guard } = attach;
-        let link = LinkState::new(link, guard).map_err(|error| {
-            tracing::debug!(%error, "a connection could not be taken over");
-            Refusal::new(Code::Overloaded, "the connection could not be taken over")
-        })?;
-        let mut guard = self.state.borrow_mut();
-        let state = &mut *guard;
-        if state.sessions.len() >= self.context.config.max_sessions {
-            return Err(Code::TooManyStreams.into());
-        }
         let subs = plan.channels.into_iter().map(|(channel, start)| SubEntry {
             channel,
             start,
             sub: Subscription::entering(),
             acked_below: false,
         });
-        let session = Session {
-            key: SessionKey { index: 0, generation: 0 },
-            user: plan.user.clone(),
+        let birth = Birth {
+            user: plan.user,
             device: plan.device,
             number: plan.reader.number,
             subs: subs.collect(),
+            role: Role::Reader,
+            acks: plan.acks,
+            credit: plan.credit,
             outlet,
-            outbox: Outbox::default(),
-            link: link.clone(),
-            since: clock::now(),
-            last_write: state.timers.now(),
-            dirty: false,
-            opened: false,
-            closing: None,
+            hidden: false,
         };
-        let key = state.sessions.insert(|key| Session { key, ..session });
-        self.enter(state, key, plan.user);
-        let heartbeat = state.timers.heartbeat_at(state.timers.now());
+        let link = LinkState::new(link, guard).map_err(|error| {
+            tracing::debug!(%error, "a connection could not be taken over");
+            Refusal::new(Code::Overloaded, "the connection could not be taken over")
+        })?;
+        let key = self.begin_session(birth, link)?;
+        match plan.shared {
+            Some(shared) => self.join(key, shared),
+            None => {
+                tokio::task::spawn_local(self.clone().load(key, plan.resumed));
+            }
+        }
+        Ok(key)
+    }
+
+    /// Puts a new session into the lists and watches its connection.
+    pub(super) fn begin_session(
+        self: &Rc<Self>,
+        birth: Birth,
+        link: Rc<LinkState>,
+    ) -> Result<SessionKey, Refusal> {
+        if self.closing.get() {
+            return Err(Code::ShuttingDown.into());
+        }
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
+        if state.sessions.len() >= self.context.config.max_sessions {
+            return Err(Code::TooManyStreams.into());
+        }
+        let tick = state.timers.now();
+        let watched = link.clone();
+        let key = state.sessions.insert(|key| Session::new(key, birth, link, tick));
+        self.enter(state, key);
+        let heartbeat = state.timers.heartbeat_at(tick);
         state.timers.arm(key, heartbeat);
         self.context.counters.sessions.set(state.sessions.len() as u64);
         drop(guard);
-        tokio::task::spawn_local(watch(self.clone(), key, link));
-        tokio::task::spawn_local(self.clone().load(key, plan.acks));
-        Ok(())
+        tokio::task::spawn_local(watch(self.clone(), key, watched));
+        Ok(key)
     }
 
-    fn enter(&self, state: &mut State, key: SessionKey, user: Option<Arc<str>>) {
+    fn enter(&self, state: &mut State, key: SessionKey) {
         let Some(session) = state.sessions.get_mut(key) else { return };
         for (i, sub) in session.subs.iter().enumerate() {
-            let list = state.live.entry(sub.channel.clone()).or_default();
-            if list.is_empty() {
-                self.context.interest.enter(&sub.channel, self.context.index);
-            }
-            list.push(LiveEntry { session: key.index, sub: i as u16 });
+            let entry = LiveEntry { session: key.index, sub: i as u16 };
+            let live = state.live.entry(&sub.channel, &self.context);
+            live.subs.push(entry);
         }
         if session.number != 0 {
             state.devices.entry(session.number).or_default().sessions += 1;
         }
-        if let Some(user) = user {
+        if let Some(user) = session.user.clone() {
             state.users.entry(user).or_default().push(key);
         }
     }
 
     /// Takes a session out of everything. Its connection closes when the task lets go of it.
     pub(super) fn remove(&self, state: &mut State, key: SessionKey) {
+        self.end_written(state, key);
         let Some(session) = state.sessions.remove(key) else { return };
         for (i, sub) in session.subs.iter().enumerate() {
             let entry = LiveEntry { session: key.index, sub: i as u16 };
-            if let Some(list) = state.live.get_mut(&sub.channel) {
-                if let Some(at) = list.iter().position(|e| *e == entry) {
-                    list.swap_remove(at);
+            if let Some(live) = state.live.get_mut(&sub.channel) {
+                if let Some(at) = live.subs.iter().position(|e| *e == entry) {
+                    live.subs.swap_remove(at);
                 }
-                if list.is_empty() {
-                    state.live.remove(&sub.channel);
-                    self.context.interest.leave(&sub.channel, self.context.index);
-                }
+                state.live.tidy(&sub.channel, &self.context);
             }
         }
         if let Some(user) = &session.user
@@ -176,16 +248,20 @@ impl Shard {
         if session.number != 0 {
             self.device_detached(state, session.number);
         }
+        let how = session.link.how_ended();
         session.link.end();
+        match session.role {
+            Role::Reader => {}
+            Role::Member(shared) => self.leave(state, shared, key, how),
+            Role::Gate(gate) => self.gate_left(state, &gate),
+        }
         self.context.counters.sessions.set(state.sessions.len() as u64);
     }
 
     /// The peer has gone.
     pub(super) fn connection_lost(&self, key: SessionKey) {
         self.remove(&mut self.state.borrow_mut(), key);
-        if self.closing.get() {
-            self.context.mailbox.nudge();
-        }
+        self.context.mailbox.nudge();
     }
 
     /// Ends a session from here: says why, then closes when that is written.
@@ -248,7 +324,7 @@ impl Shard {
         state
             .sessions
             .iter()
-            .filter(|(key, _)| above(key))
+            .filter(|(key, session)| above(key) && !session.hidden)
             .take(limit)
             .map(|(key, session)| session.view(key))
             .collect()

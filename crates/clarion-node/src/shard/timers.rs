@@ -65,6 +65,11 @@ impl Timers {
         }
     }
 
+    /// Somebody waits for them: they are written with the present tick.
+    pub(super) fn acks_now(&mut self) {
+        self.acks_at = Some(Instant::now());
+    }
+
     /// They could not be written: not again before a while.
     pub(super) fn acks_failed(&mut self) {
         self.acks_at = Some(Instant::now() + self.ack_flush.max(ACKS_AGAIN));
@@ -90,8 +95,9 @@ impl Shard {
             due
         };
         if acks_due {
-            self.flush_devices();
+            self.flush_acks();
         }
+        self.run_shared_timers();
         loop {
             let mut state = self.state.borrow_mut();
             if state.timers.start + TICK * (state.timers.tick + 1) as u32 > now {
@@ -108,6 +114,9 @@ impl Shard {
             for key in fired {
                 self.fired(key);
             }
+            self.check_all_written();
+            self.retry_shared();
+            self.retry_gate_loads();
             self.measure();
         }
     }
@@ -147,6 +156,7 @@ impl Shard {
         if state.timers.tick.is_multiple_of(4) {
             let bytes: usize = state.sessions.iter().map(|(_, s)| s.outbox.len()).sum();
             self.context.counters.outbox_bytes.set(bytes as u64);
+            self.measure_gates(&state);
         }
     }
 }
