@@ -118,8 +118,10 @@ mod tests {
             &[],
             &[
                 "messages in ./clarion-data, on disk before a publish is answered",
-                "http      127.0.0.1:4711  HTTP API and event streams  everybody on this machine\n",
-                "not opened, since they speak nothing: grpc, mqtt, mqtts,",
+                "http      127.0.0.1:4711   HTTP API and event streams                              everybody on this \
+                 machine\n",
+                "grpc      127.0.0.1:50051  native gRPC, mikudos gates and producers, message-sync  everybody",
+                "not opened, since they speak nothing: mqtt, mqtts, message-sync,",
                 "without proof",
             ],
         );
@@ -134,7 +136,8 @@ mod tests {
     #[test]
     fn with_keys_nothing_is_without_proof() {
         let key = format!("auth.keys=[{{name: k, sha256: {}, allow: [read]}}]", "0a".repeat(32));
-        let sets = vec!["listeners.http.auth=required".to_owned(), key];
+        let required = |listener| format!("listeners.{listener}.auth=required");
+        let sets = vec![required("http"), required("grpc"), key];
         let config = Config::load(&Sources { sets, ..Sources::default() }).unwrap();
         let text = render_addresses(&config, &[]);
         assert!(text.contains("everybody on this machine with a key\n"), "{text}");
