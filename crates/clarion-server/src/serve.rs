@@ -44,6 +44,9 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         Err(code) => return code,
     };
     logs::init(&config.log);
+    for notice in config.mikudos_file.iter().flat_map(|file| &file.ignored) {
+        tracing::warn!("{notice}");
+    }
     files::raise_limit(&config);
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let (_, workers) = config.node.threads(cores);

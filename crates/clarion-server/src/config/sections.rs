@@ -7,6 +7,7 @@ use super::{
         Choice, DAY, Folder, HOUR, ListOf, SECOND, count, one_of, show_size, show_span, size, span,
     },
     listeners::Listener,
+    mikudos_file::Notices,
     principals::{ApiKey, ApiKeys},
     reader::{Reader, Section},
 };
@@ -71,6 +72,8 @@ pub(crate) struct Config {
     /// In the order of [`super::listeners::ListenerName::ALL`].
     pub(crate) listeners: Vec<Listener>,
     pub(crate) log: Log,
+    /// Not a key: there was a `--mikudos-config`.
+    pub(crate) mikudos_file: Option<Notices>,
 }
 
 impl Section for Config {
@@ -95,6 +98,7 @@ impl Section for Config {
             auth: Auth::read(reader, "auth"),
             listeners: Listener::read_all(reader, "listeners"),
             log: Log::read(reader, "log"),
+            mikudos_file: None,
         }
     }
 }

@@ -4,6 +4,7 @@ use super::open::Opened;
 use crate::config::{
     Config,
     listeners::{AuthMode, Dialect, Listener, ListenerName},
+    mikudos_file::open_further,
     sections::{StoreDurability, StoreKind},
 };
 use std::fmt::Write;
@@ -30,6 +31,17 @@ fn render_addresses(config: &Config, addresses: &[(ListenerName, String)]) -> St
         config.listeners.iter().filter(|l| !l.is_open()).map(|l| l.name.name()).collect();
     if !closed.is_empty() {
         let _ = writeln!(out, "  not opened, since they speak nothing: {}", closed.join(", "));
+    }
+    let of_mikudos = |l: &&Listener| config.mikudos_file.is_some() && l.speaks(Dialect::Mikudos);
+    for listener in config.listeners.iter().filter(of_mikudos) {
+        if !listener.is_beyond_loopback() {
+            let _ = writeln!(
+                out,
+                "  To open {} to other machines: {}",
+                listener.name,
+                open_further(listener)
+            );
+        }
     }
     if anybody_local {
         out.push_str(
@@ -101,7 +113,7 @@ fn push_columns(out: &mut String, rows: &[[String; 4]]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Sources;
+    use crate::config::{FileSource, Sources};
 
     fn check(sets: &[&str], expected: &[&str]) {
         let sets = sets.iter().map(ToString::to_string).collect();
@@ -131,6 +143,25 @@ mod tests {
         );
         check(&["store.kind=memory"], &["in memory only"]);
         check(&["store.durability=memory"], &["a power failure loses"]);
+    }
+
+    #[test]
+    fn in_place_of_a_mikudos_server_it_says_what_opens_the_port() {
+        let render = |text: &str, set: &str| {
+            let file = FileSource { name: "m.yaml".into(), text: text.into() };
+            let sets = vec![set.to_owned(), "listeners.grpc.allow_from=10.0.0.0/8".into()];
+            let sources = Sources { mikudos_file: Some(file), sets, ..Sources::default() };
+            render_addresses(&Config::load(&sources).unwrap(), &[])
+        };
+        let text = render("port: 7000\n", "log.level=warn");
+        let line = "  To open grpc to other machines: --set listeners.grpc.bind=0.0.0.0:7000 \
+                    --set 'listeners.grpc.allow_from=[10.0.0.0/8]'\n";
+        assert!(text.contains(line), "{text}");
+        // When it is open already nothing is to be said.
+        let text = render("", "listeners.grpc.bind=0.0.0.0:7000");
+        assert!(!text.contains("To open"), "{text}");
+        let text = render_addresses(&Config::defaults().0, &[]);
+        assert!(!text.contains("To open"), "{text}");
     }
 
     #[test]
