@@ -114,13 +114,49 @@ impl Cursor {
         changed
     }
 
-    /// Takes over everything that `other` has acked. Returns whether anything changed.
-    pub fn merge(&mut self, other: &Self) -> bool {
-        let mut changed = self.ack_to(other.floor);
-        for &(from, to) in &other.runs {
+    /// Acks these runs (inclusive, ascending) in one pass over both lists, where single acks would move the list for
+    /// each. Returns whether anything changed. The bound is that of [`Self::ack_run`].
+    pub fn ack_runs(&mut self, runs: &[(Seq, Seq)]) -> bool {
+        match *runs {
+            [] => return false,
+            [(from, to)] => return self.ack_run(from, to),
+            _ => {}
+        }
+        let mut all = [&self.runs, runs].concat();
+        // Two ascending lists one after the other: a stable sort merges them.
+        all.sort();
+        let mut merged = Self::at(self.floor);
+        for (from, to) in all {
+            match merged.runs.last_mut() {
+                _ if from > to => {}
+                None if from <= merged.floor + 1 => merged.floor = merged.floor.max(to),
+                Some(last) if from <= last.1 + 1 => last.1 = last.1.max(to),
+                _ => merged.runs.push((from, to)),
+            }
+        }
+        if merged.runs.len() <= RUNS_MAX {
+            let changed = merged != *self;
+            *self = merged;
+            return changed;
+        }
+        let mut changed = false;
+        for &(from, to) in runs {
             changed |= self.ack_run(from, to);
         }
         changed
+    }
+
+    /// The first stretch of unacked seqs at or above `from`: where it begins, and where it ends if something above is
+    /// acked.
+    pub fn next_hole(&self, from: Seq) -> (Seq, Option<Seq>) {
+        let start = self.next_unacked(from);
+        let i = self.runs.partition_point(|&(from, _)| from < start);
+        (start, self.runs.get(i).map(|&(from, _)| from - 1))
+    }
+
+    /// Takes over everything that `other` has acked. Returns whether anything changed.
+    pub fn merge(&mut self, other: &Self) -> bool {
+        self.ack_to(other.floor) | self.ack_runs(&other.runs)
     }
 
     /// Runs that the floor reached or touches become part of it.

@@ -1,6 +1,6 @@
 //! The domain of Clarion, pure.
 //!
-//! Owns: addresses, messages, positions, cursors, subscriptions, delivery modes and leases, numbered windows, retention, limits,
+//! Owns: addresses, messages, positions, cursors, subscriptions, delivery modes, leases, gates, numbered windows, retention, limits,
 //! the table of error codes, and the ports through which the shell reaches the world.
 //!
 //! Invariant: nothing here reads a clock, draws a random number, spawns, blocks or does I/O; time, randomness and ids
@@ -13,6 +13,7 @@ pub mod catch_up;
 pub mod codes;
 pub mod cursor;
 pub mod cursor_set;
+pub mod gate_channel;
 pub mod id;
 pub mod message;
 pub mod mode;

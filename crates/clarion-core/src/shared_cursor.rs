@@ -1,15 +1,22 @@
 //! A cursor that several members share: each message to one set of members at a time, under a lease (design §1.6).
 //!
-//! Invariants: a seq is in exactly one place: acked, leased, back (to be handed out again), dying (on its way to the
-//! dead list) or not handed out yet (≥ `next`); so there is at most one unexpired lease per seq. Seqs are handed out
-//! first in ascending order. What is handed out and not acked never exceeds `max_unacked`. Leases are memory only: a
-//! restart lapses them. Must not know: clocks, sessions, bodies, stores; the caller asks [`SharedCursor::upcoming`], reads
-//! the message, picks members and calls [`SharedCursor::lease`].
+//! Invariants: a seq is in exactly one place: acked, leased, settling (written to a member that cannot ack), back (to be
+//! handed out again), given back (the same, by a member that broke), dying (on its way to the dead list) or not handed
+//! out yet (≥ `next`); so there is at most one unexpired lease per seq. Seqs are handed out first in ascending order. What
+//! is leased, back and dying never exceeds `max_unacked`. Leases and what settles are memory only: a restart lapses them.
+//! Must not know: clocks, sessions, bodies, stores; the caller asks [`SharedCursor::upcoming`], reads the message, picks
+//! members and calls [`SharedCursor::lease`].
 
 use crate::cursor::RUNS_MAX;
 use crate::mode::Member;
 use crate::{Cursor, Epoch, Millis, Seq, mutant};
+use given_back::GivenBack;
+use settling::Settling;
 use std::collections::{BTreeMap, BTreeSet};
+
+mod given_back;
+mod settling;
+mod written;
 
 /// Bounds of a shared cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,11 +27,18 @@ pub struct Limits {
     pub ack_wait_ms: Option<u64>,
     /// A message that came back so often dies; `None` = never.
     pub max_attempts: Option<u32>,
+    /// What was written to a member that cannot ack counts as acked after this time, or when it leaves whole.
+    pub settle_ms: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_unacked: 1_000, ack_wait_ms: Some(30_000), max_attempts: Some(10) }
+        Self {
+            max_unacked: 1_000,
+            ack_wait_ms: Some(30_000),
+            max_attempts: Some(10),
+            settle_ms: 30_000,
+        }
     }
 }
 
@@ -50,6 +64,15 @@ pub enum Acked {
     Before,
     /// It was never handed out; nothing changed.
     Unknown,
+}
+
+/// How a member ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// It ended in order: what was written to it is acked, what it only holds a lease on comes back.
+    Whole,
+    /// Its connection broke or timed out: what was written to it within the last `settle_ms` comes back too.
+    Broken,
 }
 
 /// What became of a message whose lease ended without an ack.
@@ -87,6 +110,8 @@ pub struct SharedCursor {
     ready: BTreeSet<Seq>,
     delayed: BTreeSet<(Millis, Seq)>,
     dying: BTreeSet<Seq>,
+    settling: Settling,
+    given_back: GivenBack,
     /// The last hand-out was of a message that came back: a new one has its turn.
     turn_of_new: bool,
     /// Acked since the last write began.
@@ -118,6 +143,8 @@ impl SharedCursor {
             ready: BTreeSet::new(),
             delayed: BTreeSet::new(),
             dying: BTreeSet::new(),
+            settling: Settling::default(),
+            given_back: GivenBack::default(),
             turn_of_new: false,
             dirty: false,
             flushing: false,
@@ -144,7 +171,7 @@ impl SharedCursor {
         self.head
     }
 
-    /// What is handed out and not acked: leased, back and dying.
+    /// What counts against `max_unacked`: leased, back and dying.
     pub fn unacked(&self) -> usize {
         self.leases.len() + self.back.len() + self.dying.len()
     }
@@ -152,6 +179,11 @@ impl SharedCursor {
     /// The lease of this seq, if it is handed out.
     pub fn lease_of(&self, seq: Seq) -> Option<&Lease> {
         self.leases.get(&seq)
+    }
+
+    /// Which hand-out of this seq is under way, from 1; 0 if it is not leased.
+    pub fn attempts_of(&self, seq: Seq) -> u32 {
+        self.leases.get(&seq).map_or(0, |lease| lease.attempts)
     }
 
     /// How many leases a member has.
@@ -177,31 +209,33 @@ impl SharedCursor {
             self.ready.insert(seq);
         }
         self.next = self.cursor.next_unacked(self.next);
-        let fresh = Some(self.next)
-            .filter(|next| *next <= self.head && self.unacked() < self.limits.max_unacked);
-        let again = self.ready.first().copied();
+        let fresh = Some(self.next).filter(|next| self.is_fresh(*next));
+        let given_back = self.given_back.first().filter(|_| self.has_room());
+        let again = [self.ready.first().copied(), given_back].into_iter().flatten().min();
         if self.turn_of_new { fresh.or(again) } else { again.or(fresh) }
     }
 
     /// Hands `seq`, which [`Self::upcoming`] named, to these members. Returns whether it did: not when it is leased,
     /// acked, dying, not its turn yet, or when there is no member.
     pub fn lease(&mut self, seq: Seq, members: &[Member], now: Millis) -> bool {
-        let again = self.ready.contains(&seq);
-        let fresh = seq == self.next
-            && seq <= self.head
-            && !self.cursor.is_acked(seq)
-            && self.unacked() < self.limits.max_unacked;
-        if members.is_empty() || !(again || fresh) {
+        if members.is_empty() {
             return false;
         }
-        let attempts = if again {
-            self.ready.remove(&seq);
+        let attempts = if self.ready.remove(&seq) {
             self.back.remove(&seq).map_or(0, |back| back.attempts)
-        } else {
-            self.next = seq + 1;
+        } else if self.given_back.contains(seq) && self.has_room() {
+            if !mutant!("given_back_for_ever") {
+                self.given_back.remove(seq);
+            }
+            1
+        } else if self.is_fresh(seq) {
             0
+        } else {
+            return false;
         };
-        self.turn_of_new = again;
+        // Only a new one has no hand-out behind it.
+        self.turn_of_new = attempts > 0;
+        self.next = self.next.max(seq + 1);
         let mut members = members.to_vec();
         members.sort_unstable();
         members.dedup();
@@ -224,7 +258,7 @@ impl SharedCursor {
         if seq >= self.next {
             return Acked::Unknown;
         }
-        self.settle(seq);
+        self.acknowledge(seq);
         Acked::Now
     }
 
@@ -232,7 +266,7 @@ impl SharedCursor {
     /// it counts as acked.
     pub fn skip(&mut self, seq: Seq) {
         if seq <= self.next && seq <= self.head {
-            self.settle(seq);
+            self.acknowledge(seq);
         }
     }
 
@@ -248,6 +282,7 @@ impl SharedCursor {
         for seq in gone {
             self.forget(seq);
         }
+        self.given_back.cut_below(first);
         self.dirty |= self.cursor.ack_to(floor);
         self.next = self.next.max(first);
     }
@@ -255,8 +290,10 @@ impl SharedCursor {
     /// The channel's history is another one now: everything starts anew at its first kept seq.
     pub fn restart(&mut self, epoch: Epoch, first: Seq, head: Seq) {
         if epoch != self.epoch {
+            // A write of the former history may be under way; its end must not be taken for that of a later one.
+            let flushing = self.flushing;
             *self = Self::new(epoch, Cursor::at(first.saturating_sub(1)), head, self.limits);
-            self.dirty = true;
+            (self.dirty, self.flushing) = (true, flushing);
         }
     }
 
@@ -295,8 +332,9 @@ impl SharedCursor {
         if last { self.end(seq, now.saturating_add(delay_ms), now) } else { Ended::Nothing }
     }
 
-    /// This member has ended: what only it had is handed out again.
-    pub fn leave(&mut self, member: Member, now: Millis) -> Vec<Ended> {
+    /// This member has ended: what only it had a lease on is handed out again; what was written to it is acked or comes
+    /// back, by how it ended. Of what comes back of that, each stretch of seqs is named by its first one only.
+    pub fn leave(&mut self, member: Member, now: Millis, how: Leave) -> Vec<Ended> {
         let held = self.held.remove(&member).unwrap_or_default();
         let mut ended = Vec::new();
         for seq in held {
@@ -306,6 +344,7 @@ impl SharedCursor {
                 ended.push(self.end(seq, now, now));
             }
         }
+        ended.extend(self.end_written(member, now, how).into_iter().map(Ended::Back));
         ended
     }
 
@@ -322,11 +361,11 @@ impl SharedCursor {
         ended
     }
 
-    /// When [`Self::expire`] or [`Self::upcoming`] has something to do that it does not have now.
+    /// When [`Self::expire`], [`Self::settle`] or [`Self::upcoming`] may have something to do that it does not have now.
     pub fn wakes_at(&self) -> Option<Millis> {
         let lapse = self.deadlines.first().map(|(at, _)| *at);
         let due = self.delayed.first().map(|(at, _)| *at);
-        [lapse, due].into_iter().flatten().min()
+        [lapse, due, self.settling.wakes_at()].into_iter().flatten().min()
     }
 
     /// The lease of `seq` is over without an ack.
@@ -370,20 +409,43 @@ impl SharedCursor {
         }
     }
 
-    /// `seq` is acked.
-    fn settle(&mut self, seq: Seq) {
-        self.forget(seq);
-        self.dirty |= self.cursor.ack(seq);
+    /// `seq` is acked. Where the cursor has no room for one more run it is kept as written until there is.
+    fn acknowledge(&mut self, seq: Seq) {
+        let settles = !self.forget(seq) && seq < self.next;
+        let acked = self.cursor.ack(seq);
+        self.dirty |= acked;
+        if !acked && !settles && !self.cursor.is_acked(seq) {
+            self.next = self.next.max(seq + 1);
+            self.settling.add(None, (seq, seq), 0);
+        }
     }
 
-    /// Takes a seq out of every place.
-    fn forget(&mut self, seq: Seq) {
-        self.drop_lease(seq);
-        if let Some(back) = self.back.remove(&seq) {
+    /// Takes a seq out of every place but the cursor and what settles. Returns whether it was in one.
+    fn forget(&mut self, seq: Seq) -> bool {
+        let back = self.back.remove(&seq);
+        if let Some(back) = &back {
             self.ready.remove(&seq);
             self.delayed.remove(&(back.due, seq));
         }
-        self.dying.remove(&seq);
+        let leased = self.drop_lease(seq).is_some();
+        let dying = self.dying.remove(&seq);
+        self.given_back.remove(seq) || back.is_some() || leased || dying
+    }
+
+    /// Whether one more seq may be handed out.
+    fn has_room(&self) -> bool {
+        self.unacked() < self.limits.max_unacked && self.settling.has_room()
+    }
+
+    /// Whether `seq` may be handed out for the first time. What was given back comes first when it is more than the
+    /// window: else members that break would pile it up for ever.
+    fn is_fresh(&self, seq: Seq) -> bool {
+        let waits = self.given_back.len() >= self.limits.max_unacked as u64;
+        seq == self.next
+            && seq <= self.head
+            && !self.cursor.is_acked(seq)
+            && self.has_room()
+            && !waits
     }
 }
 

@@ -16,6 +16,9 @@ pub(crate) struct SourceArgs {
     /// A YAML file; `clarion config --defaults` prints one with every key.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// The configuration file of a mikudos-message-pusher: opens its port and the HTTP port, and no other.
+    #[arg(long, value_name = "FILE")]
+    mikudos_config: Option<PathBuf>,
     /// The data directory, the same as --set data_dir=DIR.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -30,21 +33,22 @@ pub(crate) struct SourceArgs {
 impl SourceArgs {
     /// Reads everything; the problems are all that there are.
     pub(crate) fn load(&self) -> Result<Config, Vec<Problem>> {
-        let (file, unread) = match self.config.as_deref().map(read_file).transpose() {
-            Ok(file) => (file, None),
-            Err(problem) => (None, Some(problem)),
+        let mut unread = Vec::new();
+        let mut read = |path: &Option<PathBuf>| {
+            read_file(path.as_deref()?).map_err(|problem| unread.push(problem)).ok()
         };
         let sources = Sources {
-            file,
+            file: read(&self.config),
+            mikudos_file: read(&self.mikudos_config),
             env: std::env::vars_os().collect(),
             sets: self.set.clone(),
             data: self.data.clone(),
             speak: self.speak.clone(),
         };
-        match (Config::load(&sources), unread) {
-            (loaded, None) => loaded,
-            (Ok(_), Some(problem)) => Err(vec![problem]),
-            (Err(problems), Some(problem)) => Err([vec![problem], problems].concat()),
+        match Config::load(&sources) {
+            Ok(config) if unread.is_empty() => Ok(config),
+            Ok(_) => Err(unread),
+            Err(problems) => Err([unread, problems].concat()),
         }
     }
 

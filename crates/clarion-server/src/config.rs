@@ -1,7 +1,7 @@
 //! Configuration: sources in, one valid [`Config`] or all problems out.
 //!
-//! Sources, later ones win: defaults, a YAML file, the environment (`CLARION_A__B`), `--set a.b=c`, `--data` and
-//! `--speak`. Every source is an argument here; nothing reads the environment or a file behind a caller's back except
+//! Sources, later ones win: defaults, a YAML file, the file of a mikudos-message-pusher, the environment
+//! (`CLARION_A__B`), `--set a.b=c`, `--data` and `--speak`. Every source is an argument here; nothing reads the environment or a file behind a caller's back except
 //! [`read_file`]. Unknown keys, wrong types, values out of range and contradictions are problems, each with its path and
 //! source. Must not know: what the values are used for.
 
@@ -9,6 +9,7 @@ mod check;
 pub(crate) mod cidr;
 mod kinds;
 pub(crate) mod listeners;
+pub(crate) mod mikudos_file;
 pub(crate) mod principals;
 mod reader;
 pub(crate) mod render;
@@ -48,7 +49,9 @@ pub(crate) struct FileSource {
 pub(crate) struct Sources {
     /// `--config`.
     pub(crate) file: Option<FileSource>,
-    /// The environment; other names than `CLARION_…` are ignored.
+    /// `--mikudos-config`.
+    pub(crate) mikudos_file: Option<FileSource>,
+    /// The environment; other names than `CLARION_…` are ignored, but for `SERVICE_PORT` beside `--mikudos-config`.
     pub(crate) env: Vec<(OsString, OsString)>,
     /// Each `--set`.
     pub(crate) sets: Vec<String>,
@@ -80,6 +83,12 @@ impl Config {
                 }
             }
         }
+        let mikudos = sources.mikudos_file.as_ref().map(|file| {
+            let wanted = mikudos_file::PORT_VARIABLE;
+            let port = sources.env.iter().find(|(name, _)| name == wanted);
+            let port = port.map(|(_, value)| value.as_os_str());
+            mikudos_file::translate(file, port, &mut flat, &mut problems)
+        });
         read_environment(&sources.env, &known, &mut flat, &mut problems);
         read_sets(&sources.sets, &known, &mut flat, &mut problems);
         if let Some(data) = &sources.data {
@@ -90,9 +99,11 @@ impl Config {
                 None => problems.push(not_utf8("data_dir", "--data")),
             }
         }
+        let notices = mikudos.map(|file| file.finish(&flat, &mut problems));
         let spoken = read_speak(&sources.speak, &mut problems);
         let mut reader = Reader::new(&flat);
         let mut config = Self::read(&mut reader, "");
+        config.mikudos_file = notices;
         for dialect in spoken {
             config.speak(dialect);
         }

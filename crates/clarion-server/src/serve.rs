@@ -11,7 +11,7 @@ mod wire;
 
 use crate::{
     commands::SourceArgs,
-    config::Config,
+    config::{Config, listeners::ListenerKind},
     data_dir,
     exit::{self, Failure},
     logs,
@@ -44,6 +44,9 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         Err(code) => return code,
     };
     logs::init(&config.log);
+    for notice in config.mikudos_file.iter().flat_map(|file| &file.ignored) {
+        tracing::warn!("{notice}");
+    }
     files::raise_limit(&config);
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let (_, workers) = config.node.threads(cores);
@@ -77,8 +80,16 @@ async fn serve(config: &Config, args: &Args, cores: usize) -> Result<(), Failure
         else {
             continue;
         };
-        let app = App::new(node.clone(), wire::http_config(config, listener));
-        servers.spawn(clarion_edge::http::serve(open.socket, app, stopping.clone()));
+        match listener.kind() {
+            ListenerKind::Http => {
+                let app = App::new(node.clone(), wire::http_config(config, listener));
+                servers.spawn(clarion_edge::http::serve(open.socket, app, stopping.clone()));
+            }
+            ListenerKind::Grpc => {
+                let settings = wire::grpc_config(config, listener);
+                servers.spawn(start_grpc(open.socket, settings, stopping.clone()));
+            }
+        }
     }
     let ended = tokio::select! {
         signal = signals.next() => {
@@ -104,6 +115,19 @@ async fn serve(config: &Config, args: &Args, cores: usize) -> Result<(), Failure
     tracing::warn!("{cut_off}");
     // Threads that still run would hold the exit; nothing acknowledged depends on them.
     std::process::exit(i32::from(ended.map_or_else(|failure| failure.code, |()| 0)));
+}
+
+/// The place of the gRPC server: until it is there, its listeners refuse connections.
+async fn start_grpc(
+    socket: std::net::TcpListener,
+    settings: wire::GrpcSettings,
+    mut stopping: watch::Receiver<Stop>,
+) -> std::io::Result<()> {
+    drop(socket);
+    tracing::warn!(listener = settings.name, "not built: connections are refused");
+    // The sender's end is a stop too.
+    let _ = stopping.wait_for(|stop| !matches!(stop, Stop::Run)).await;
+    Ok(())
 }
 
 async fn open_engine(config: &Config) -> Result<Engine, Failure> {

@@ -1,5 +1,6 @@
-//! Server processes. Invariants: a server binds a loopback address of its own, so it comes back on the same port after a
-//! restart whatever else runs; it dies with the thread that started it; its standard error is kept in a file.
+//! Server processes. Invariants: a server binds its listeners to a loopback address of its own, so it comes back on the same
+//! ports after a restart whatever else runs; it dies with the thread that started it; its standard error is kept in a
+//! file.
 
 use std::{
     collections::BTreeMap,
@@ -18,6 +19,10 @@ use serde::Deserialize;
 use tempfile::TempDir;
 
 use crate::{binary::binary, binary::target_dir, wait_for};
+
+/// All listeners that there are.
+const LISTENERS: [&str; 8] =
+    ["http", "grpc", "mqtt", "mqtts", "message-sync", "dino", "mqant", "mqant-ws"];
 
 /// What a server is started with.
 #[derive(Debug, Clone, Default)]
@@ -110,9 +115,7 @@ impl Builder {
         fs::create_dir_all(&tmp).expect("the target directory is writable");
         let work = tempfile::Builder::new().prefix("server-").tempdir_in(&tmp);
         let work = work.expect("the target directory is writable");
-        if !self.sets.iter().any(|(key, _)| key == "listeners.http.bind") {
-            self.sets.push(("listeners.http.bind".into(), format!("{}:0", own_address())));
-        }
+        self.bind_to(&own_address());
         let child = self.spawn(work.path());
         let mut server = Server {
             setup: self,
@@ -123,6 +126,16 @@ impl Builder {
         match server.wait_ready() {
             Ok(()) => Ok(server),
             Err(status) => Err(FailedStart { status, stderr: server.stderr() }),
+        }
+    }
+
+    /// Every listener, open or not, that was not given a place takes a free port of this address.
+    fn bind_to(&mut self, address: &str) {
+        for listener in LISTENERS {
+            let key = format!("listeners.{listener}.bind");
+            if !self.sets.iter().any(|(set, _)| *set == key) {
+                self.sets.push((key, format!("{address}:0")));
+            }
         }
     }
 

@@ -66,6 +66,26 @@ fn runs_are_bounded_and_what_is_not_taken_stays_unacked() {
     assert!(!cursor.is_acked((RUNS_MAX as u64 + 1) * 2));
 }
 
+#[test]
+fn many_runs_at_once_are_bounded_too() {
+    let runs: Vec<_> = (1..=RUNS_MAX as u64 + 5).map(|i| (i * 2, i * 2)).collect();
+    let mut cursor = Cursor::default();
+    assert!(cursor.ack_runs(&runs));
+    assert_eq!((cursor.runs().len(), cursor.top()), (RUNS_MAX, 2 * RUNS_MAX as u64));
+    assert!(cursor.ack_runs(&[(1, 1), (3, 3)]), "where they join others there is room");
+    assert_eq!(cursor.floor(), 4);
+}
+
+#[test]
+fn holes_lie_between_acks() {
+    let mut cursor = Cursor::at(3);
+    assert_eq!(cursor.next_hole(0), (4, None));
+    cursor.ack_run(6, 7);
+    assert_eq!(cursor.next_hole(0), (4, Some(5)));
+    assert_eq!(cursor.next_hole(5), (5, Some(5)));
+    assert_eq!(cursor.next_hole(6), (8, None));
+}
+
 fn acks() -> impl Strategy<Value = Vec<(Seq, Seq)>> {
     prop::collection::vec((0u64..60, 0u64..8).prop_map(|(from, len)| (from, from + len)), 0..30)
 }
@@ -94,6 +114,19 @@ proptest! {
             prop_assert!(pair[0].1 + 1 < pair[1].0);
         }
         prop_assert!(cursor.runs().first().is_none_or(|r| r.0 > cursor.floor() + 1));
+    }
+
+    #[test]
+    fn many_runs_at_once_are_the_same_as_one_by_one(first in acks(), mut then in acks()) {
+        then.sort_unstable();
+        let mut cursor = cursor_of(&first);
+        let mut single = cursor.clone();
+        let mut changed = false;
+        for &(from, to) in &then {
+            changed |= single.ack_run(from, to);
+        }
+        prop_assert_eq!(cursor.ack_runs(&then), changed);
+        prop_assert_eq!(cursor, single);
     }
 
     #[test]

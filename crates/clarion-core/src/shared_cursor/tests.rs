@@ -1,9 +1,12 @@
-//! Tables, and a property against a model that keeps one state per seq.
+//! Tables of leases.
 
 use super::*;
-use proptest::prelude::*;
 
-const LIMITS: Limits = Limits { max_unacked: 4, ack_wait_ms: Some(100), max_attempts: Some(3) };
+mod model;
+mod written;
+
+const LIMITS: Limits =
+    Limits { max_unacked: 4, ack_wait_ms: Some(100), max_attempts: Some(3), settle_ms: 200 };
 
 fn cursor(head: Seq) -> SharedCursor {
     SharedCursor::new(1, Cursor::default(), head, LIMITS)
@@ -42,7 +45,7 @@ fn what_comes_back_takes_turns_with_new_ones() {
     assert_eq!(cursor.nack(3, 2, 0, 0), Ended::Nothing, "not its lease");
     let out: Vec<_> = (0..4).map(|_| hand_out(&mut cursor, 2, 0)).collect();
     assert_eq!(out, [Some(1), Some(4), Some(2), None]);
-    assert_eq!(cursor.lease_of(1).map(|l| l.attempts), Some(2));
+    assert_eq!((1..=5).map(|seq| cursor.attempts_of(seq)).collect::<Vec<_>>(), [2, 2, 1, 1, 0]);
 }
 
 #[test]
@@ -70,11 +73,13 @@ fn a_set_of_members_holds_one_lease_together() {
     assert!(cursor.lease(seq, &[3, 1, 3], 0));
     assert_eq!(cursor.nack(1, 1, 0, 0), Ended::Nothing, "3 still has it");
     assert_eq!(cursor.nack(1, 1, 0, 0), Ended::Nothing);
-    assert_eq!(cursor.leave(3, 0), [Ended::Back(1)]);
+    assert_eq!(cursor.leave(3, 0, Leave::Whole), [Ended::Back(1)]);
     assert_eq!((cursor.held_by(1), cursor.held_by(3)), (0, 0));
     assert!(cursor.lease(1, &[1, 3], 0));
     assert_eq!(cursor.ack(1), Acked::Now);
-    assert!(cursor.leave(1, 0).is_empty() && cursor.leave(3, 0).is_empty());
+    for member in [1, 3] {
+        assert!(cursor.leave(member, 0, Leave::Broken).is_empty());
+    }
 }
 
 #[test]
@@ -136,137 +141,14 @@ fn a_failed_flush_is_repeated() {
     assert!(!cursor.is_dirty());
 }
 
-/// What the model knows of one seq.
-#[derive(Debug, Clone, PartialEq)]
-enum State {
-    New,
-    Leased { members: BTreeSet<Member>, until: Millis, attempts: u32 },
-    Back { due: Millis, attempts: u32 },
-    Dead,
-    Acked,
-}
-
-struct Model {
-    states: Vec<State>,
-    now: Millis,
-}
-
-impl Model {
-    fn end(&mut self, i: usize, due: Millis, attempts: u32) -> Ended {
-        let seq = i as Seq + 1;
-        if attempts >= LIMITS.max_attempts.unwrap() {
-            self.states[i] = State::Dead;
-            return Ended::Dead(seq);
-        }
-        self.states[i] = State::Back { due, attempts };
-        Ended::Back(seq)
-    }
-
-    fn take_off(&mut self, i: usize, member: Member, due: Millis) -> Ended {
-        if let State::Leased { members, attempts, .. } = &mut self.states[i]
-            && members.remove(&member)
-            && members.is_empty()
-        {
-            let attempts = *attempts;
-            return self.end(i, due, attempts);
-        }
-        Ended::Nothing
-    }
-
-    fn unacked(&self) -> usize {
-        self.states.iter().filter(|s| !matches!(s, State::New | State::Acked)).count()
-    }
-
-    fn hand_out(&mut self, cursor: &mut SharedCursor, members: &[Member]) {
-        let fresh = self.states.iter().position(|s| *s == State::New);
-        let fresh = fresh.filter(|_| self.unacked() < LIMITS.max_unacked);
-        let again = self
-            .states
-            .iter()
-            .position(|s| matches!(s, State::Back { due, .. } if *due <= self.now));
-        let seq = cursor.upcoming(self.now);
-        let i = seq.map(|seq| seq as usize - 1);
-        assert!(i.is_none() == (fresh.is_none() && again.is_none()));
-        let Some(i) = i else { return };
-        assert!(Some(i) == fresh || Some(i) == again, "{seq:?} is neither {fresh:?} nor {again:?}");
-        let attempts = if let State::Back { attempts, .. } = self.states[i] { attempts } else { 0 };
-        assert!(cursor.lease(i as Seq + 1, members, self.now));
-        self.states[i] = State::Leased {
-            members: members.iter().copied().collect(),
-            until: self.now + LIMITS.ack_wait_ms.unwrap(),
-            attempts: attempts + 1,
-        };
-    }
-
-    fn ack(&mut self, cursor: &mut SharedCursor, seq: Seq) {
-        let state = &mut self.states[seq as usize - 1];
-        let expected = match state {
-            State::New => Acked::Unknown,
-            State::Acked => Acked::Before,
-            _ => Acked::Now,
-        };
-        assert_eq!(cursor.ack(seq), expected, "ack of {seq}, {state:?}");
-        if expected == Acked::Now {
-            *state = State::Acked;
-        }
-    }
-
-    fn expire(&mut self, cursor: &mut SharedCursor) {
-        let mut expected = Vec::new();
-        for i in 0..self.states.len() {
-            if let State::Leased { until, attempts, .. } = self.states[i]
-                && until <= self.now
-            {
-                expected.push((until, i, attempts));
-            }
-        }
-        expected.sort_unstable();
-        let ended: Vec<_> =
-            expected.into_iter().map(|(_, i, attempts)| self.end(i, self.now, attempts)).collect();
-        assert_eq!(cursor.expire(self.now), ended);
-    }
-
-    fn leave(&mut self, cursor: &mut SharedCursor, member: Member) {
-        let mut expected = Vec::new();
-        for i in 0..self.states.len() {
-            expected.push(self.take_off(i, member, self.now));
-        }
-        expected.retain(|e| *e != Ended::Nothing);
-        assert_eq!(cursor.leave(member, self.now), expected);
-    }
-}
-
-proptest! {
-    #[test]
-    fn it_is_one_state_per_seq(
-        steps in prop::collection::vec((0u8..9, 1u64..=12, 0u64..4, 0u64..60), 1..150),
-    ) {
-        let mut cursor = cursor(12);
-        let mut model = Model { states: vec![State::New; 12], now: 0 };
-        for (step, seq, member, ms) in steps {
-            match step {
-                0..=2 => model.hand_out(&mut cursor, &[member]),
-                3 => model.hand_out(&mut cursor, &[member, member + 1]),
-                4 => model.ack(&mut cursor, seq),
-                5 => {
-                    let due = model.now + if ms > 30 { ms } else { 0 };
-                    let expected = model.take_off(seq as usize - 1, member, due);
-                    let got = cursor.nack(seq, member, model.now, due - model.now);
-                    prop_assert_eq!(got, expected);
-                }
-                6 => model.leave(&mut cursor, member),
-                _ => {
-                    model.now += ms;
-                    model.expire(&mut cursor);
-                }
-            }
-            prop_assert_eq!(cursor.unacked(), model.unacked());
-            for (i, state) in model.states.iter().enumerate() {
-                let seq = i as Seq + 1;
-                prop_assert_eq!(cursor.cursor().is_acked(seq), *state == State::Acked);
-                let leased = matches!(state, State::Leased { .. });
-                prop_assert_eq!(cursor.lease_of(seq).is_some(), leased);
-            }
-        }
-    }
+#[test]
+fn the_write_of_a_lost_history_is_not_taken_for_a_later_one() {
+    let mut cursor = cursor(3);
+    hand_out(&mut cursor, 1, 0);
+    cursor.ack(1);
+    assert!(cursor.begin_flush().is_some());
+    cursor.restart(2, 1, 1);
+    assert_eq!(cursor.begin_flush(), None, "one at a time");
+    cursor.end_flush(true);
+    assert_eq!(cursor.begin_flush(), Some(Cursor::at(0)));
 }

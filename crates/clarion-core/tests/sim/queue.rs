@@ -8,7 +8,7 @@ use crate::world::{Chan, DEAD, Event, QUEUE, World};
 use crate::{invariant, note};
 use clarion_core::mode::{Candidate, Member, Mode, pick};
 use clarion_core::port::store::Move;
-use clarion_core::shared_cursor::{Acked, Ended, Limits, SharedCursor};
+use clarion_core::shared_cursor::{Acked, Ended, Leave, Limits, SharedCursor};
 use clarion_core::{Cursor, Epoch, Millis, Seq};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -32,11 +32,13 @@ impl SharedNode {
             max_unacked: rng.range(3, 8) as usize,
             ack_wait_ms: Some(rng.range(40, 200)),
             max_attempts: Some(rng.range(2, 4) as u32),
+            ..Limits::default()
         };
         let sets = Limits {
             max_unacked: rng.range(2, 6) as usize,
             ack_wait_ms: rng.chance(500).then_some(rng.range(40, 200)),
             max_attempts: None,
+            ..Limits::default()
         };
         let mode = if rng.chance(500) { Mode::Every } else { Mode::Group };
         vec![new(Mode::Unify, unify), new(mode, sets)]
@@ -316,7 +318,7 @@ impl World {
         self.oracle.shared[i].left(member);
         let now = self.now;
         if let Some(cursor) = &mut self.node.shared[i].cursor {
-            let ended = cursor.leave(member, now);
+            let ended = cursor.leave(member, now, Leave::Broken);
             self.leases_ended(i, &ended);
         }
         self.hand_out(i);

@@ -23,24 +23,30 @@ pub(crate) fn check(config: &Config, reader: &mut Reader<'_>) {
 
 /// Pairs of which the first may not be larger than the second.
 fn check_sizes(config: &Config, reader: &mut Reader<'_>) {
-    let limits = &config.limits;
+    let (limits, grpc) = (&config.limits, &config.grpc);
+    let payload = ("limits.payload_bytes", limits.payload_bytes as u64);
+    let body = ("limits.body_bytes", limits.body_bytes as u64);
     let pairs = [
-        ("payload_bytes", limits.payload_bytes, "body_bytes", limits.body_bytes),
-        ("body_bytes", limits.body_bytes, "bodies_bytes", limits.bodies_bytes),
-        ("payload_bytes", limits.payload_bytes, "commit_queue_bytes", limits.commit_queue_bytes),
-        ("payload_bytes", limits.payload_bytes, "live_queue_bytes", limits.live_queue_bytes),
-        ("streams", limits.streams, "connections", limits.connections),
+        (payload, body),
+        (body, ("limits.bodies_bytes", limits.bodies_bytes as u64)),
+        (payload, ("limits.commit_queue_bytes", limits.commit_queue_bytes as u64)),
+        (payload, ("limits.live_queue_bytes", limits.live_queue_bytes as u64)),
         (
-            "batch_messages",
-            limits.batch_messages,
-            "commit_queue_messages",
-            limits.commit_queue_messages,
+            ("limits.streams", limits.streams as u64),
+            ("limits.connections", limits.connections as u64),
+        ),
+        (
+            ("limits.batch_messages", limits.batch_messages as u64),
+            ("limits.commit_queue_messages", limits.commit_queue_messages as u64),
+        ),
+        (
+            ("grpc.stream_window_bytes", grpc.stream_window_bytes.into()),
+            ("grpc.connection_window_bytes", grpc.connection_window_bytes.into()),
         ),
     ];
-    for (small, small_value, large, large_value) in pairs {
-        let (small, large) = (format!("limits.{small}"), format!("limits.{large}"));
-        if small_value > large_value && !reader.is_broken(&small) && !reader.is_broken(&large) {
-            reader.problem(&small, format!("{small_value} is above {large}, {large_value}"));
+    for ((small, small_value), (large, large_value)) in pairs {
+        if small_value > large_value && !reader.is_broken(small) && !reader.is_broken(large) {
+            reader.problem(small, format!("{small_value} is above {large}, {large_value}"));
         }
     }
 }

@@ -37,7 +37,8 @@ impl Choice for Dialect {
 }
 
 /// What this build speaks.
-pub(crate) const BUILT: &[Dialect] = &[Dialect::Http];
+pub(crate) const BUILT: &[Dialect] =
+    &[Dialect::Http, Dialect::Grpc, Dialect::Mikudos, Dialect::MessageSync];
 
 impl Dialect {
     /// Its name in a configuration.
@@ -143,7 +144,7 @@ impl ListenerName {
             Self::Grpc => row(
                 "grpc",
                 "127.0.0.1:50051",
-                "[]",
+                "[grpc, mikudos, message-sync]",
                 &[D::Grpc, D::Mikudos, D::MessageSync],
                 "gRPC: the native services, mikudos, message-sync.",
             ),
@@ -190,6 +191,13 @@ pub(crate) enum AuthMode {
 impl Choice for AuthMode {
     const NAMES: &'static [(&'static str, Self)] =
         &[("none", Self::None), ("required", Self::Required)];
+}
+
+/// The servers that serve listeners; the dialects of one listener share its server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ListenerKind {
+    Http,
+    Grpc,
 }
 
 /// A port and what it does.
@@ -241,6 +249,21 @@ impl Listener {
                 &["Who may connect, such as `[10.0.0.0/8, \"::1\"]`; empty = everybody who reaches the port."],
             ),
         }
+    }
+
+    /// Which server serves it.
+    pub(crate) fn kind(&self) -> ListenerKind {
+        use ListenerName as L;
+        match self.name {
+            L::Grpc | L::MessageSync => ListenerKind::Grpc,
+            // Nothing but HTTP is built for the others, so of them only `http` is ever opened.
+            L::Http | L::Mqtt | L::Mqtts | L::Dino | L::Mqant | L::MqantWs => ListenerKind::Http,
+        }
+    }
+
+    /// Whether a connection to it may speak this.
+    pub(crate) fn speaks(&self, dialect: Dialect) -> bool {
+        self.speaks.contains(&dialect)
     }
 
     /// Whether it is to be opened.

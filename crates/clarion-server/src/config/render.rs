@@ -62,13 +62,14 @@ const PREAMBLE: &str = "\
 
 This page is made from the program's own table of keys (`clarion config --markdown`); a test keeps it current.
 
-Clarion starts without any configuration. What differs from the defaults can be said in four places; a later one wins:
+Clarion starts without any configuration. What differs from the defaults can be said in five places; a later one wins:
 
 1. a YAML file: `clarion serve --config clarion.yaml`. `clarion config --defaults` prints one with every key.
-2. the environment: `CLARION_` + the path in capitals, `__` between levels, `_` for `-`:
+2. `--mikudos-config FILE`: the configuration of a mikudos-message-pusher, see below.
+3. the environment: `CLARION_` + the path in capitals, `__` between levels, `_` for `-`:
    `CLARION_LIMITS__BODY_BYTES=4MiB`.
-3. `--set path=value`, as often as needed: `--set limits.body_bytes=4MiB`.
-4. `--data DIR` (the same as `--set data_dir=DIR`) and `--speak DIALECT,…` (switches a dialect on where it is at home).
+4. `--set path=value`, as often as needed: `--set limits.body_bytes=4MiB`.
+5. `--data DIR` (the same as `--set data_dir=DIR`) and `--speak DIALECT,…` (switches a dialect on where it is at home).
 
 `clarion check-config --config clarion.yaml` tells whether all of it is right without starting anything. Unknown keys,
 wrong types, values out of range and contradictions are errors, all are reported at once with their path and place,
@@ -99,6 +100,22 @@ listeners:
     bind: 0.0.0.0:8080
     auth: required
 ```
+
+## In place of a mikudos-message-pusher
+
+`clarion serve --mikudos-config config.yaml` takes that server's own file, its keys in any case. It opens
+`listeners.grpc` for `mikudos` and `grpc`, and `listeners.http` for operations, both on loopback; no other listener. What
+it says can be overruled by the environment and by `--set`.
+
+| key | means |
+|---|---|
+| `port` | the port of `listeners.grpc.bind`; the variable `SERVICE_PORT` is stronger |
+| `mode` | `mikudos.mode`: unify, group or every |
+| `storageType` | redis or mysql are errors: stores that servers share do not exist yet. With `--set store.kind=embedded` the same file starts, and messages are kept in `data_dir`. |
+| `redisSource`, `mySQLSource` | ignored, which the start tells |
+
+The start prints what opens the port to other machines, for instance:
+`--set listeners.grpc.bind=0.0.0.0:50051 --set 'listeners.grpc.allow_from=[10.0.0.0/8]'`.
 
 ## Exit codes of `clarion serve`
 

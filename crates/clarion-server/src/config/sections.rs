@@ -7,6 +7,7 @@ use super::{
         Choice, DAY, Folder, HOUR, ListOf, SECOND, count, one_of, show_size, show_span, size, span,
     },
     listeners::Listener,
+    mikudos_file::Notices,
     principals::{ApiKey, ApiKeys},
     reader::{Reader, Section},
 };
@@ -49,6 +50,11 @@ macro_rules! section {
     };
 }
 
+// Below the macro, which it uses.
+mod grpc;
+
+pub(crate) use grpc::{Grpc, Mikudos, MikudosMode};
+
 /// All of it, valid.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Config {
@@ -60,10 +66,14 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     pub(crate) cursors: Cursors,
     pub(crate) sse: Sse,
+    pub(crate) grpc: Grpc,
+    pub(crate) mikudos: Mikudos,
     pub(crate) auth: Auth,
     /// In the order of [`super::listeners::ListenerName::ALL`].
     pub(crate) listeners: Vec<Listener>,
     pub(crate) log: Log,
+    /// Not a key: there was a `--mikudos-config`.
+    pub(crate) mikudos_file: Option<Notices>,
 }
 
 impl Section for Config {
@@ -83,9 +93,12 @@ impl Section for Config {
             limits: Limits::read(reader, "limits"),
             cursors: Cursors::read(reader, "cursors"),
             sse: Sse::read(reader, "sse"),
+            grpc: Grpc::read(reader, "grpc"),
+            mikudos: Mikudos::read(reader, "mikudos"),
             auth: Auth::read(reader, "auth"),
             listeners: Listener::read_all(reader, "listeners"),
             log: Log::read(reader, "log"),
+            mikudos_file: None,
         }
     }
 }
@@ -327,6 +340,8 @@ section! {
         device_age: Duration = "90d", span(1, 100 * YEAR);
         /// Most channels that one device may have cursors on; further ones are refused.
         max_cursors: usize = "1000", count(1, 1_000_000);
+        /// Most requests for the next message of a queue that wait at once; further ones are refused (retryable).
+        queue_takers: usize = "10000", count(1, 1_000_000);
     }
 }
 
@@ -335,6 +350,14 @@ section! {
     Cursors {
         /// Acks are stored together, at the latest after this time; a crash may repeat what was acked in it.
         ack_flush: Duration = "100ms", span(1, 60 * SECOND);
+        /// What a member of a shared cursor was given and has not acked in this time goes to another one.
+        ack_wait: Duration = "30s", span(10, DAY);
+        /// A message that was handed out so often on a shared cursor, and never acked, goes to the dead list.
+        max_attempts: u32 = "10", count(1, 1_000_000);
+        /// Most messages of a shared cursor that are handed out and not acked; nothing more is handed out above it.
+        max_unacked: usize = "1000", count(1, 32_767);
+        /// The same for one device that acks singly.
+        max_unacked_device: usize = "65535", count(1, 65_535);
     }
 }
 

@@ -2,10 +2,10 @@
 
 use super::{
     Config, FileSource, Sources, env_name,
-    listeners::{AuthMode, Dialect, ListenerName},
+    listeners::{AuthMode, Dialect, ListenerKind, ListenerName},
     reader::Row,
     render,
-    sections::{LogFormat, LogLevel, StoreDurability, StoreKind},
+    sections::{LogFormat, LogLevel, MikudosMode, StoreDurability, StoreKind},
 };
 use clarion_core::{AddressKind, Retention, Verb};
 use std::{path::Path, time::Duration};
@@ -44,13 +44,19 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.store.durability, StoreDurability::Disk);
     assert_eq!(config.limits.payload_bytes, 1 << 20);
     assert_eq!(config.cursors.ack_flush, Duration::from_millis(100));
+    assert_eq!((config.cursors.max_unacked, config.cursors.max_unacked_device), (1_000, 65_535));
+    assert_eq!(config.grpc.request_bytes, 4_194_304);
+    assert_eq!(config.mikudos.mode, MikudosMode::Unify);
     assert_eq!(config.retention.user, Retention::default_of(AddressKind::User));
     assert_eq!(config.retention.queue, Retention::default_of(AddressKind::Queue));
-    let open: Vec<_> = config.listeners.iter().filter(|l| l.is_open()).collect();
-    assert_eq!(open.len(), 1);
+    let open = config.listeners.iter().filter(|listener| listener.is_open());
+    let open: Vec<_> = open.map(|l| (l.name, l.bind.to_string(), l.kind())).collect();
     assert_eq!(
-        (open[0].name, open[0].bind.to_string()),
-        (ListenerName::Http, "127.0.0.1:8080".into())
+        open,
+        [
+            (ListenerName::Http, "127.0.0.1:8080".into(), ListenerKind::Http),
+            (ListenerName::Grpc, "127.0.0.1:50051".into(), ListenerKind::Grpc),
+        ]
     );
     assert!(config.listeners.iter().all(|listener| !listener.is_beyond_loopback()));
 }
@@ -267,10 +273,9 @@ fn listeners_speak_what_this_build_has() {
         ),
         &[
             "listeners.amqp: unknown key (c.yaml:6)",
-            "listeners.http.speaks[1]: 'mqtt': this build does not speak mqtt (it speaks http) (c.yaml:4)",
+            "listeners.http.speaks[1]: 'mqtt': this build does not speak mqtt (it speaks http, grpc, mikudos, message-sync) (c.yaml:4)",
             "listeners.grpc.speaks[0]: 'http': listener grpc cannot speak http (it can speak grpc, mikudos, \
              message-sync) (c.yaml:2)",
-            "listeners.grpc.speaks[1]: 'grpc': this build does not speak grpc (it speaks http) (c.yaml:2)",
             "listeners.mqtt.speaks[0]: 'mqqt': unknown dialect; did you mean mqtt? (c.yaml:3)",
             "listeners.dino.speaks: expected a list of dialects, found 'dino' (c.yaml:5)",
             "listeners.mqant.bind: expected an IP address and a port such as 127.0.0.1:8080 or [::]:8080, found \
@@ -280,7 +285,7 @@ fn listeners_speak_what_this_build_has() {
         ],
     );
     check(
-        &sets(&["listeners.http.speaks="]),
+        &sets(&["listeners.http.speaks=", "listeners.grpc.speaks="]),
         &["listeners: no listener speaks anything, so nobody could connect"],
     );
 }
@@ -292,18 +297,31 @@ fn speak_names_dialects() {
         ..Sources::default()
     };
     assert_eq!(good(&speak(&["http"])).listeners[0].speaks, [Dialect::Http]);
+    // What is on already says nothing new; message-sync has a port of its own besides.
+    assert_eq!(good(&speak(&["mikudos"])), Config::defaults().0);
+    let config = good(&speak(&["message-sync"]));
+    let open = config.listeners.iter().filter(|listener| listener.is_open());
+    let open: Vec<_> = open.map(|l| (l.name.name(), l.bind.port(), l.kind())).collect();
+    assert_eq!(
+        open,
+        [
+            ("http", 8080, ListenerKind::Http),
+            ("grpc", 50051, ListenerKind::Grpc),
+            ("message-sync", 8081, ListenerKind::Grpc),
+        ]
+    );
     check(
         &speak(&["mqtt,mqant", "mqttt", "http"]),
         &[
-            "--speak: 'mqtt': this build does not speak mqtt (it speaks http)",
-            "--speak: 'mqant': this build does not speak mqant (it speaks http)",
+            "--speak: 'mqtt': this build does not speak mqtt (it speaks http, grpc, mikudos, message-sync)",
+            "--speak: 'mqant': this build does not speak mqant (it speaks http, grpc, mikudos, message-sync)",
             "--speak: 'mqttt': unknown dialect; did you mean mqtt?",
         ],
     );
     check(
         &speak(&["all"]),
         &[
-            "--speak: 'all': this build does not speak mikudos, message-sync, mqtt, dino, mage, mqant (it speaks http)",
+            "--speak: 'all': this build does not speak mqtt, dino, mage, mqant (it speaks http, grpc, mikudos, message-sync)",
         ],
     );
 }
@@ -311,10 +329,16 @@ fn speak_names_dialects() {
 #[test]
 fn contradictions_between_keys() {
     check(
-        &sets(&["limits.payload_bytes=16MiB", "limits.streams=5", "limits.connections=4"]),
+        &sets(&[
+            "limits.payload_bytes=16MiB",
+            "limits.streams=5",
+            "limits.connections=4",
+            "grpc.stream_window_bytes=2MiB",
+        ]),
         &[
             "limits.payload_bytes: 16777216 is above limits.body_bytes, 8388608 (--set)",
             "limits.streams: 5 is above limits.connections, 4 (--set)",
+            "grpc.stream_window_bytes: 2097152 is above grpc.connection_window_bytes, 1048576 (--set)",
         ],
     );
 }

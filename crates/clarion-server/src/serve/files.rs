@@ -14,8 +14,8 @@ pub(crate) fn raise_limit(config: &Config) {
     {
         tracing::debug!("the limit of open files could not be raised");
     }
-    let open = config.listeners.iter().filter(|listener| listener.is_open()).count() as u64;
-    let needed = config.limits.connections as u64 * open + OWN_FILES;
+    // Every listener has this limit for itself; that all are full at once is left to the accept loops, which wait.
+    let needed = config.limits.connections as u64 + OWN_FILES;
     if let Some(files) = getrlimit(Resource::Nofile).current.filter(|files| *files < needed) {
         tracing::warn!(
             files,

@@ -4,6 +4,7 @@ use super::open::Opened;
 use crate::config::{
     Config,
     listeners::{AuthMode, Dialect, Listener, ListenerName},
+    mikudos_file::open_further,
     sections::{StoreDurability, StoreKind},
 };
 use std::fmt::Write;
@@ -30,6 +31,17 @@ fn render_addresses(config: &Config, addresses: &[(ListenerName, String)]) -> St
         config.listeners.iter().filter(|l| !l.is_open()).map(|l| l.name.name()).collect();
     if !closed.is_empty() {
         let _ = writeln!(out, "  not opened, since they speak nothing: {}", closed.join(", "));
+    }
+    let of_mikudos = |l: &&Listener| config.mikudos_file.is_some() && l.speaks(Dialect::Mikudos);
+    for listener in config.listeners.iter().filter(of_mikudos) {
+        if !listener.is_beyond_loopback() {
+            let _ = writeln!(
+                out,
+                "  To open {} to other machines: {}",
+                listener.name,
+                open_further(listener)
+            );
+        }
     }
     if anybody_local {
         out.push_str(
@@ -101,7 +113,7 @@ fn push_columns(out: &mut String, rows: &[[String; 4]]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Sources;
+    use crate::config::{FileSource, Sources};
 
     fn check(sets: &[&str], expected: &[&str]) {
         let sets = sets.iter().map(ToString::to_string).collect();
@@ -118,8 +130,10 @@ mod tests {
             &[],
             &[
                 "messages in ./clarion-data, on disk before a publish is answered",
-                "http      127.0.0.1:4711  HTTP API and event streams  everybody on this machine\n",
-                "not opened, since they speak nothing: grpc, mqtt, mqtts,",
+                "http      127.0.0.1:4711   HTTP API and event streams                              everybody on this \
+                 machine\n",
+                "grpc      127.0.0.1:50051  native gRPC, mikudos gates and producers, message-sync  everybody",
+                "not opened, since they speak nothing: mqtt, mqtts, message-sync,",
                 "without proof",
             ],
         );
@@ -132,9 +146,29 @@ mod tests {
     }
 
     #[test]
+    fn in_place_of_a_mikudos_server_it_says_what_opens_the_port() {
+        let render = |text: &str, set: &str| {
+            let file = FileSource { name: "m.yaml".into(), text: text.into() };
+            let sets = vec![set.to_owned(), "listeners.grpc.allow_from=10.0.0.0/8".into()];
+            let sources = Sources { mikudos_file: Some(file), sets, ..Sources::default() };
+            render_addresses(&Config::load(&sources).unwrap(), &[])
+        };
+        let text = render("port: 7000\n", "log.level=warn");
+        let line = "  To open grpc to other machines: --set listeners.grpc.bind=0.0.0.0:7000 \
+                    --set 'listeners.grpc.allow_from=[10.0.0.0/8]'\n";
+        assert!(text.contains(line), "{text}");
+        // When it is open already nothing is to be said.
+        let text = render("", "listeners.grpc.bind=0.0.0.0:7000");
+        assert!(!text.contains("To open"), "{text}");
+        let text = render_addresses(&Config::defaults().0, &[]);
+        assert!(!text.contains("To open"), "{text}");
+    }
+
+    #[test]
     fn with_keys_nothing_is_without_proof() {
         let key = format!("auth.keys=[{{name: k, sha256: {}, allow: [read]}}]", "0a".repeat(32));
-        let sets = vec!["listeners.http.auth=required".to_owned(), key];
+        let required = |listener| format!("listeners.{listener}.auth=required");
+        let sets = vec![required("http"), required("grpc"), key];
         let config = Config::load(&Sources { sets, ..Sources::default() }).unwrap();
         let text = render_addresses(&config, &[]);
         assert!(text.contains("everybody on this machine with a key\n"), "{text}");

@@ -227,6 +227,30 @@ fn all_problems_of_a_configuration_are_told_at_once() {
     }
 }
 
+#[test]
+fn the_file_of_a_mikudos_server_starts_in_its_place() {
+    let dir = temp_dir();
+    let file = dir.path().join("config.yaml");
+    let text = "port: 50051\nmode: group\nstorageType: redis\nredisSource: {\"node1:1\": \"tcp@localhost:6379\"}\n\
+                mySQLSource: {}\n";
+    fs::write(&file, text).unwrap();
+    let builder = || Server::builder().arg("--mikudos-config").arg(file.to_str().unwrap());
+    assert_fails(builder(), 64, &["storageType", "--set store.kind=embedded"]);
+    let server = builder().set("store.kind", "embedded").set("log.level", "info").start();
+    assert_eq!(server.listeners(), ["grpc", "http"]);
+    assert_eq!(publish(&server, "user:a", "t"), 200);
+    let (out, log) = (server.stdout(), server.stderr());
+    assert!(out.contains("To open grpc to other machines: --set listeners.grpc.bind="), "{out}");
+    for key in ["storageType redis", "redisSource", "mySQLSource"] {
+        let told = format!("{key} is ignored");
+        assert_eq!(log.matches(&told).count(), 1, "{told}: {log}");
+    }
+    fs::write(&file, "mode: all\n").unwrap();
+    assert_fails(builder(), 64, &["mode", "unify, group, every", "config.yaml:1"]);
+    fs::remove_file(&file).unwrap();
+    assert_fails(builder(), 64, &["config.yaml", "cannot be opened"]);
+}
+
 // Damage ---------------------------------------------------------------------------------------------------------------
 
 const CHANNELS: [&str; 3] = ["user:a", "queue:b", "all"];

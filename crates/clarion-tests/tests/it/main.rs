@@ -16,6 +16,7 @@ mod documented;
 mod faults;
 mod five_minutes;
 mod openapi;
+mod protos;
 mod publish;
 mod readers;
 mod sessions;

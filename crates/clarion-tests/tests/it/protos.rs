@@ -1,0 +1,3 @@
+//! The wire protos: what is generated from them is current.
+
+mod generated;
