@@ -45,6 +45,9 @@ pub struct Content {
     pub correlation: Option<Bytes>,
     /// Absolute end of life; `None` = as long as the channel keeps it.
     pub expires_at: Option<Millis>,
+    /// Seconds to live as the publisher gave them, whatever the channel made of it. For those who are given it at once;
+    /// not stored.
+    pub asked_s: Option<i64>,
     /// The same key again on the channel within 24 h returns the first answer. At most 256 bytes.
     pub idempotency_key: Option<Box<str>>,
 }

@@ -218,6 +218,17 @@ impl SharedCursor {
     /// Hands `seq`, which [`Self::upcoming`] named, to these members. Returns whether it did: not when it is leased,
     /// acked, dying, not its turn yet, or when there is no member.
     pub fn lease(&mut self, seq: Seq, members: &[Member], now: Millis) -> bool {
+        self.lease_for(seq, members, now, self.limits.ack_wait_ms)
+    }
+
+    /// The same with a time of its own; `None` = until its members end.
+    pub fn lease_for(
+        &mut self,
+        seq: Seq,
+        members: &[Member],
+        now: Millis,
+        ack_wait_ms: Option<u64>,
+    ) -> bool {
         if members.is_empty() {
             return false;
         }
@@ -242,7 +253,7 @@ impl SharedCursor {
         for member in &members {
             self.held.entry(*member).or_default().insert(seq);
         }
-        let deadline = self.limits.ack_wait_ms.map(|wait| now.saturating_add(wait));
+        let deadline = ack_wait_ms.map(|wait| now.saturating_add(wait));
         self.deadlines.extend(deadline.map(|at| (at, seq)));
         let attempts = attempts.saturating_add(1);
         self.leases.insert(seq, Lease { seq, members, deadline, attempts });
@@ -300,6 +311,16 @@ impl SharedCursor {
     /// Whether something waits to be written.
     pub fn is_dirty(&self) -> bool {
         self.dirty
+    }
+
+    /// Whether a write is under way.
+    pub fn is_flushing(&self) -> bool {
+        self.flushing
+    }
+
+    /// Nothing is unacked or unwritten: it may leave memory.
+    pub fn is_idle(&self) -> bool {
+        !self.dirty && !self.flushing && self.unacked() == 0 && self.settling() == 0
     }
 
     /// Begins a write of the cursor; `None` when there is nothing to write or a write is under way.

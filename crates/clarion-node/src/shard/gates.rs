@@ -77,7 +77,7 @@ pub(super) struct Gates {
     next_rank: u64,
     pub(super) channels: HashMap<Address, GateEntryChannel>,
     /// Hand-outs that are remembered, over all channels.
-    pending: usize,
+    pub(super) pending: usize,
     /// Pushes on their way whose hand-out somebody watches, by the place of their content in memory.
     watched: HashMap<usize, (Arc<Content>, Waiter)>,
     live_waiters: HashMap<(Address, u32), LiveWaiter>,

@@ -301,7 +301,7 @@ impl Shard {
             // What is written is settled, not acked: a reader that is slow to take it loses no lease meanwhile.
             let wait = (session.acks != Acks::ByWrite).then_some(self.context.config.ack_wait);
             let wait = wait.map(|wait| wait.as_millis() as u64);
-            if !cursor.lease(seq, &[member_of(member)], now, wait) {
+            if !cursor.lease_for(seq, &[member_of(member)], now, wait) {
                 return false;
             }
             shared.turn = at + 1;

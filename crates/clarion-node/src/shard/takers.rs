@@ -95,7 +95,7 @@ impl Shard {
             if bytes > taker.bytes && !handed.is_empty() {
                 break;
             }
-            if !cursor.lease(seq, &[taker.member], now, Some(taker.ack_wait_ms)) {
+            if !cursor.lease_for(seq, &[taker.member], now, Some(taker.ack_wait_ms)) {
                 break;
             }
             shared.known.remove(&seq);
