@@ -13,6 +13,7 @@ mod messages;
 mod ops;
 mod outlet;
 mod problem;
+mod proto;
 mod publish;
 mod query;
 mod router;
