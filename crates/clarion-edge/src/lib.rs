@@ -3,4 +3,13 @@
 //! Invariants: every queue and every wait has a bound; a refused client gets its protocol's own answer. Must not know:
 //! drivers (no store is named here) and other dialects.
 
+mod accept;
+pub mod grpc;
 pub mod http;
+mod message_sync;
+mod mikudos;
+mod stop;
+mod trust;
+
+pub use stop::Stop;
+pub use trust::{AllowFrom, ApiKey};

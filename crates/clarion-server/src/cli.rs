@@ -1,6 +1,6 @@
 //! The command line: names and options. Must not know: what the commands do.
 
-use crate::{bench, commands, inspect, listen, publish, serve};
+use crate::{bench, commands, inspect, listen, proto, publish, serve};
 use std::process::ExitCode;
 
 /// A message push server in one binary.
@@ -27,6 +27,8 @@ enum Command {
     CheckConfig(commands::CheckArgs),
     /// Print the keys of the configuration.
     Config(commands::PrintArgs),
+    /// Print the proto files of the gRPC services.
+    Proto(proto::Args),
 }
 
 impl Cli {
@@ -40,6 +42,7 @@ impl Cli {
             Command::Inspect(args) => inspect::run(&args),
             Command::CheckConfig(args) => commands::check(&args),
             Command::Config(args) => commands::print(&args),
+            Command::Proto(args) => proto::run(&args),
         }
     }
 }

@@ -9,6 +9,7 @@ mod exit;
 mod inspect;
 mod listen;
 mod logs;
+mod proto;
 mod publish;
 mod serve;
 

@@ -5,12 +5,12 @@
 
 use super::problem::Failure;
 use super::router::App;
+use crate::trust::bearer;
 use axum::extract::{FromRequestParts, Request};
 use clarion_core::{Code, Principal, Refusal};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Version};
-use sha2::{Digest, Sha256};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -29,18 +29,8 @@ fn authenticate(app: &App, headers: &HeaderMap) -> Result<Principal, Refusal> {
     if !app.config.auth_required {
         return Ok(app.open_principal.clone());
     }
-    let missing = || Refusal::new(Code::Unauthenticated, "send 'Authorization: Bearer KEY'");
-    let header = headers.get(AUTHORIZATION).ok_or_else(missing)?;
-    let text = header.to_str().map_err(|_| missing())?;
-    let (scheme, key) = text.split_once(' ').ok_or_else(missing)?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(missing());
-    }
-    let digest: [u8; 32] = Sha256::digest(key.trim().as_bytes()).into();
-    let known = app.config.keys.iter().find(|known| known.sha256 == digest);
-    known
-        .map(|known| known.principal.clone())
-        .ok_or_else(|| Refusal::new(Code::Unauthenticated, "the key is not known here"))
+    let header = headers.get(AUTHORIZATION).and_then(|header| header.to_str().ok());
+    bearer(&app.config.keys, header)
 }
 
 /// What every request to this listener must satisfy.

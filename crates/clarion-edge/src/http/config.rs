@@ -1,22 +1,8 @@
 //! What an HTTP listener is told at its start: plain, validated values.
 
-use clarion_core::Principal;
+use crate::trust::{AllowFrom, ApiKey};
 use clarion_wire::publish::PublishLimits;
-use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
-
-/// Whether connections from an address are taken.
-pub type AllowFrom = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
-
-/// A static bearer key.
-#[derive(Debug, Clone)]
-pub struct ApiKey {
-    /// SHA-256 of the key.
-    pub sha256: [u8; 32],
-    /// Who it is.
-    pub principal: Principal,
-}
 
 /// See the configuration reference for each limit.
 #[derive(Clone)]

@@ -5,11 +5,11 @@
 //! request is pending: what a client pipelined behind it is dropped with hyper's half. When the listener stops, a
 //! connection without a request under way ends at once.
 
-use super::accept::drain;
+use crate::accept::drain;
 use super::outlet::SseOutlet;
 use super::problem::raw_response;
 use super::router::App;
-use super::stop::{Stop, reached};
+use crate::stop::{Stop, reached};
 use axum::Router;
 use axum::body::Body;
 use clarion_core::Code;

@@ -40,15 +40,14 @@ fn is_utf8(query: &str) -> bool {
     std::str::from_utf8(&bytes).is_ok()
 }
 
-/// One part of the path, percent-decoded.
-pub(super) struct Part(pub(super) String);
+/// The part of the path that is open, percent-decoded; a tuple when there are several.
+pub(super) struct Part<T = String>(pub(super) T);
 
-impl<S: Send + Sync> FromRequestParts<S> for Part {
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Part<T> {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
-        let part: Result<Path<String>, PathRejection> =
-            Path::from_request_parts(parts, state).await;
+        let part: Result<Path<T>, PathRejection> = Path::from_request_parts(parts, state).await;
         let Path(part) =
             part.map_err(|e| Refusal::new(Code::BadRequest, format!("path: {}", e.body_text())))?;
         Ok(Self(part))

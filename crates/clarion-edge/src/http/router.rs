@@ -4,7 +4,7 @@ use super::auth::check_host;
 use super::body::Bodies;
 use super::config::HttpConfig;
 use super::problem::{Failure, Problem};
-use super::{channels, messages, ops, publish, sessions, stream};
+use super::{channels, messages, ops, proto, publish, sessions, stream};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
@@ -73,6 +73,8 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(ops::readyz))
         .routes(routes!(ops::metrics))
         .routes(routes!(ops::openapi))
+        .routes(routes!(proto::file))
+        .routes(routes!(proto::file_of_package))
 }
 
 /// The OpenAPI document.

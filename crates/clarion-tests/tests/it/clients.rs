@@ -17,7 +17,7 @@ fn script(name: &str) -> PathBuf {
 }
 
 /// A program of the Python environment that `test.sh` makes.
-fn python(program: &str) -> PathBuf {
+pub(crate) fn python(program: &str) -> PathBuf {
     let path = crate_dir().join("../../target/venv/bin").join(program);
     assert!(
         path.exists(),
@@ -28,7 +28,7 @@ fn python(program: &str) -> PathBuf {
 }
 
 /// Runs a program to its end; its output when it succeeded.
-fn run(program: &Path, args: &[&str]) -> String {
+pub(crate) fn run(program: &Path, args: &[&str]) -> String {
     let dir = target_dir().join("tmp");
     std::fs::create_dir_all(&dir).expect("the target directory is writable");
     let dir = tempfile::tempdir_in(dir).expect("the target directory is writable");

@@ -195,6 +195,8 @@ const PRESENCE: &str = "/api/v1/users/{user}/presence";
 const SESSIONS: &str = "/api/v1/sessions";
 const SESSION: &str = "/api/v1/sessions/{id}";
 const USER_SESSIONS: &str = "/api/v1/users/{user}/sessions";
+const PROTO: &str = "/proto/{name}";
+const PACKAGE_PROTO: &str = "/proto/{package}/{version}/{name}";
 
 fn rich() -> Value {
     json!({
@@ -246,6 +248,10 @@ fn samples(message: &str, token: &str, session: &str) -> Vec<Sample> {
         sample("get", "/readyz", "/readyz", None, 200),
         sample("get", "/metrics", "/metrics", None, 200),
         sample("get", "/openapi.json", "/openapi.json", None, 200),
+        sample("get", PROTO, "/proto/push.proto", None, 200),
+        sample("get", PROTO, "/proto/x.proto", None, 404),
+        sample("get", PACKAGE_PROTO, "/proto/clarion/v1/clarion.proto", None, 200),
+        sample("get", PACKAGE_PROTO, "/proto/clarion/v2/clarion.proto", None, 404),
     ]
 }
 

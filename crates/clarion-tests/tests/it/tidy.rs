@@ -23,7 +23,14 @@ const ARROWS: [(&str, &[&str]); 7] = [
     ("clarion-client", &[]),
     (
         "clarion-server",
-        &["clarion-client", "clarion-core", "clarion-edge", "clarion-node", "clarion-store"],
+        &[
+            "clarion-client",
+            "clarion-core",
+            "clarion-edge",
+            "clarion-node",
+            "clarion-store",
+            "clarion-wire",
+        ],
     ),
 ];
 

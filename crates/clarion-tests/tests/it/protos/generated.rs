@@ -2,7 +2,7 @@
 //! needed but rustfmt.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     env, fs,
     io::Write,
     path::{Path, PathBuf},
@@ -10,7 +10,7 @@ use std::{
 };
 
 use prost_build::{Config, Module};
-use protox::Compiler;
+use protox::{Compiler, prost_reflect::MethodDescriptor};
 
 /// Set in the environment, it makes the test write what is not current.
 const UPDATE: &str = "UPDATE_GENERATED";
@@ -19,8 +19,13 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 
+/// Where the proto files are.
+pub(super) fn proto_folder() -> PathBuf {
+    root().join("proto")
+}
+
 /// The proto files, by their path below `folder`.
-fn proto_files(folder: &Path) -> Vec<String> {
+pub(super) fn proto_files(folder: &Path) -> Vec<String> {
     let (mut folders, mut files) = (vec![folder.to_owned()], Vec::new());
     while let Some(next) = folders.pop() {
         for entry in fs::read_dir(next).unwrap() {
@@ -43,6 +48,18 @@ fn compiler(folder: &Path, comments: bool) -> Compiler {
     compiler
 }
 
+/// `PATH CLIENT_STREAMS SERVER_STREAMS` of every method.
+pub(super) fn methods() -> BTreeSet<String> {
+    let pool = compiler(&proto_folder(), false).descriptor_pool();
+    let methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
+    let line = |method: MethodDescriptor| {
+        let (service, name) = (method.parent_service().full_name(), method.name());
+        let streams = (method.is_client_streaming(), method.is_server_streaming());
+        format!("/{service}/{name} {} {}", streams.0, streams.1)
+    };
+    methods.map(line).collect()
+}
+
 fn rustfmt(text: &str) -> String {
     let mut command = Command::new("rustfmt");
     command.args(["--edition", "2024", "--config-path"]).arg(root().join("rustfmt.toml"));
@@ -56,7 +73,7 @@ fn rustfmt(text: &str) -> String {
 
 /// Everything that is generated, by file name.
 fn generate() -> BTreeMap<String, Vec<u8>> {
-    let folder = root().join("proto");
+    let folder = proto_folder();
     let set = compiler(&folder, true).file_descriptor_set();
     let mut sources: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for file in &set.file {

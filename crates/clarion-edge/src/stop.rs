@@ -16,7 +16,7 @@ pub enum Stop {
 }
 
 /// Resolves when the stop has come so far; a server whose end of it has gone is past all phases.
-pub(super) async fn reached(mut stop: watch::Receiver<Stop>, phase: Stop) {
+pub(crate) async fn reached(mut stop: watch::Receiver<Stop>, phase: Stop) {
     // The error means just that.
     let _ = stop.wait_for(|now| *now >= phase).await;
 }
