@@ -177,7 +177,8 @@ fn check_id(kind: AddressKind, id: &str) -> Result<(), AddressError> {
     if id.len() > limit {
         return Err(AddressError::TooLong { bytes: id.len(), limit });
     }
-    if id.chars().any(char::is_control) {
+    // The names of queues come from programs alone, and one dialect takes any text for them.
+    if kind != AddressKind::Queue && id.chars().any(char::is_control) {
         return Err(AddressError::ControlCharacter);
     }
     if kind == AddressKind::Topic && (id.starts_with('$') || id.contains(['+', '#'])) {

@@ -4,6 +4,7 @@
 //! drivers (no store is named here) and other dialects.
 
 mod accept;
+mod bodies;
 pub mod grpc;
 pub mod http;
 mod message_sync;

@@ -59,6 +59,14 @@ fn info(shard: usize, view: SessionView) -> SessionInfo {
     }
 }
 
+/// Of more sessions than the limit the first ones, and where to go on.
+fn page(mut sessions: Vec<SessionInfo>, limit: usize) -> SessionPage {
+    let more = sessions.len() > limit;
+    sessions.truncate(limit);
+    let next = if more { sessions.last().map(|session| session.id.clone()) } else { None };
+    SessionPage { sessions, next }
+}
+
 impl Node {
     pub(crate) fn check_admin(principal: &Principal, user: Option<&str>) -> Result<(), Refusal> {
         if principal.may_for(Verb::Admin, user) {
@@ -85,8 +93,22 @@ impl Node {
         Ok(Presence { online: !sessions.is_empty(), sessions })
     }
 
-    /// All sessions of this node above `after`, at most `limit`.
-    pub async fn sessions(
+    /// The sessions of this node, or of one user on it, above `after`, at most `limit`.
+    pub async fn list_sessions(
+        &self,
+        principal: &Principal,
+        user: Option<&str>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<SessionPage, Refusal> {
+        let Some(user) = user else { return self.all_sessions(principal, after, limit).await };
+        let mut sessions = self.presence(principal, user).await?.sessions;
+        sessions.sort_by(|a, b| a.id.cmp(&b.id));
+        sessions.retain(|session| after.is_none_or(|after| session.id.as_str() > after));
+        Ok(page(sessions, limit))
+    }
+
+    async fn all_sessions(
         &self,
         principal: &Principal,
         after: Option<&str>,
@@ -113,10 +135,7 @@ impl Node {
                 break;
             }
         }
-        let more = sessions.len() > limit;
-        sessions.truncate(limit);
-        let next = if more { sessions.last().map(|s| s.id.clone()) } else { None };
-        Ok(SessionPage { sessions, next })
+        Ok(page(sessions, limit))
     }
 
     /// Ends a session.

@@ -38,6 +38,8 @@ pub struct StreamSpec {
     pub addresses: Vec<Address>,
     /// Where to start, if it said so.
     pub from: Option<From>,
+    /// Where a reader starts that does not exist yet; one that does goes on where it was.
+    pub from_new: Option<From>,
     /// What it was given before (from a resume token), acked by coming back with it.
     pub resume: Option<Resume>,
     /// Whether it shares its cursor.
@@ -236,7 +238,7 @@ impl Node {
             return Err(Refusal::new(Code::BadRequest, detail));
         }
         let shared = shared_plan(address, &spec.sharing)?;
-        self.ensure_shared(&shared, spec.from).await?;
+        self.ensure_shared(&shared, spec.from.or(spec.from_new)).await?;
         Ok(AttachPlan {
             user: spec.user.as_deref().map(Arc::from),
             device: None,
@@ -260,7 +262,7 @@ impl Node {
             Some(resume) => self.check_resume(&user, &device, resume).await?,
             None => Resume::default(),
         };
-        let number = self.ensure_device(&user, &device, spec.from, &reads).await?;
+        let number = self.ensure_device(&user, &device, spec.from.or(spec.from_new), &reads).await?;
         let is_feed = matches!(reads, Reads::Feed(_));
         let channels = reads
             .channels()

@@ -45,6 +45,8 @@ pub struct NodeConfig {
     pub takers: usize,
     /// How gates share users' channels.
     pub gate_mode: Mode,
+    /// Longest message that a gate takes; a longer one is kept, but not handed to gates.
+    pub gate_message_bytes: usize,
     /// Hand-outs to gates that were not answered for so long are given to a new gate.
     pub gate_patience: Duration,
     /// Users' channels that are remembered for gates, in each shard.
@@ -135,6 +137,7 @@ impl Default for NodeConfig {
             settle: Duration::from_secs(30),
             takers: 10_000,
             gate_mode: Mode::Unify,
+            gate_message_bytes: 4 << 20,
             gate_patience: Duration::from_secs(5),
             gate_channels: 100_000,
             gate_pending: 100_000,

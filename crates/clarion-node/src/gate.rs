@@ -121,6 +121,8 @@ pub struct Pushed {
     pub answer: Answer,
     /// The number.
     pub msg_id: u32,
+    /// How many sessions a live push went to; 0 when it was stored.
+    pub delivered: u64,
 }
 
 /// The number of a message as gates see it.
@@ -199,7 +201,7 @@ impl Node {
         }
         let answer =
             Answer { id, epoch: 0, seq: 0, durability: Durability::None, duplicate: false };
-        Pushed { answer, msg_id: gate_id(id, 0) }
+        Pushed { answer, msg_id: gate_id(id, 0), delivered }
     }
 
     async fn push_stored(&self, unit: Unit) -> Result<Pushed, Refusal> {
@@ -210,7 +212,7 @@ impl Node {
                 VerbCounters::count(&counters.stored, 1);
                 VerbCounters::count(&counters.pushed_stored, 1);
                 let answer = Answer::stored(stored, durability);
-                Ok(Pushed { answer, msg_id: gate_id(stored.id, stored.seq) })
+                Ok(Pushed { answer, msg_id: gate_id(stored.id, stored.seq), delivered: 0 })
             }
             Some(Done::Refused(code)) => {
                 VerbCounters::count(&counters.refused, 1);

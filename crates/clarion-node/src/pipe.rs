@@ -28,6 +28,10 @@ struct Inner {
     reader: Option<Waker>,
     /// The shard was refused and waits for room.
     wants_room: bool,
+    /// The shard waits until everything is passed on.
+    wants_passed: bool,
+    /// Bytes that were handed over.
+    handed: u64,
     /// Nothing more is written.
     finished: bool,
     ended: Option<End>,
@@ -51,11 +55,7 @@ impl Shared {
 pub struct PipeWriter(Arc<Shared>);
 
 /// The edge's end. Dropping it ends the stream as [`End::Whole`], unless [`PipeReader::end`] said otherwise.
-pub struct PipeReader {
-    shared: Arc<Shared>,
-    /// Bytes that were handed over.
-    handed: u64,
-}
+pub struct PipeReader(Arc<Shared>);
 
 /// A pipe that holds up to `capacity` bytes.
 pub fn pipe(capacity: usize) -> (PipeWriter, PipeReader) {
@@ -63,6 +63,8 @@ pub fn pipe(capacity: usize) -> (PipeWriter, PipeReader) {
         buffer: BytesMut::new(),
         reader: None,
         wants_room: false,
+        wants_passed: false,
+        handed: 0,
         finished: false,
         ended: None,
     };
@@ -72,7 +74,7 @@ pub fn pipe(capacity: usize) -> (PipeWriter, PipeReader) {
         changed: Notify::new(),
         capacity,
     });
-    (PipeWriter(shared.clone()), PipeReader { shared, handed: 0 })
+    (PipeWriter(shared.clone()), PipeReader(shared))
 }
 
 impl PipeWriter {
@@ -101,6 +103,16 @@ impl PipeWriter {
     /// flow control has taken them.
     pub(crate) fn passed(&self) -> u64 {
         self.0.passed.load(Ordering::Acquire)
+    }
+
+    /// Asks to be told when everything that was written is passed on.
+    pub(crate) fn want_passed(&self) {
+        let mut inner = self.0.lock();
+        if inner.buffer.is_empty() && self.passed() == inner.handed {
+            self.0.changed.notify_one();
+        } else {
+            inner.wants_passed = true;
+        }
     }
 
     /// How the reader ended, once it has.
@@ -134,10 +146,13 @@ impl Drop for PipeWriter {
 impl PipeReader {
     /// The next bytes; `None` when nothing more comes.
     pub fn poll_part(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let mut inner = self.0.lock();
         // Whoever asks again has passed on what it was given before.
-        self.shared.passed.store(self.handed, Ordering::Release);
-        let mut inner = self.shared.lock();
+        self.0.passed.store(inner.handed, Ordering::Release);
         if inner.buffer.is_empty() {
+            if std::mem::take(&mut inner.wants_passed) {
+                self.0.changed.notify_one();
+            }
             if inner.finished {
                 return Poll::Ready(None);
             }
@@ -153,11 +168,11 @@ impl PipeReader {
             inner.buffer.split_to(PART_MAX)
         };
         let wanted = std::mem::take(&mut inner.wants_room);
+        inner.handed += part.len() as u64;
         drop(inner);
         if wanted {
-            self.shared.changed.notify_one();
+            self.0.changed.notify_one();
         }
-        self.handed += part.len() as u64;
         Poll::Ready(Some(part.freeze()))
     }
 
@@ -168,12 +183,12 @@ impl PipeReader {
 
     /// Ends the stream from this side; the first end counts.
     pub fn end(&self, how: End) {
-        let mut inner = self.shared.lock();
+        let mut inner = self.0.lock();
         if inner.ended.is_none() {
             inner.ended = Some(how);
             inner.buffer = BytesMut::new();
             drop(inner);
-            self.shared.changed.notify_one();
+            self.0.changed.notify_one();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A publish request in JSON (design §9), checked and turned into what the node takes.
+//! A publish request, in JSON (design §9) or typed, checked and turned into what the node takes.
 //!
 //! Invariants: exactly one payload form; every limit is checked here, with the code of the refusal; JSON payloads are
 //! validated, compacted and no deeper than the limit. Must not know: HTTP.
@@ -104,6 +104,62 @@ impl PublishRequest<'_> {
     }
 }
 
+/// A publish whose fields a typed protocol has parsed already; empty texts are absent.
+#[derive(Debug, Default)]
+pub struct TypedPublish<'a> {
+    /// Where to.
+    pub address: &'a str,
+    /// The body.
+    pub payload: Bytes,
+    /// The body is JSON.
+    pub json: bool,
+    /// Media type of the body.
+    pub content_type: &'a str,
+    /// The application's name for this event.
+    pub kind: &'a str,
+    /// In order.
+    pub headers: Vec<(Box<str>, Box<str>)>,
+    /// Seconds; `None` = as long as the channel keeps it.
+    pub expire: Option<i64>,
+    /// The same key again returns the first answer.
+    pub idempotency_key: &'a str,
+}
+
+impl TypedPublish<'_> {
+    /// Checks everything and builds the content.
+    pub fn check(self, limits: &PublishLimits) -> Result<Checked, Refusal> {
+        let text = |name, value: &str| {
+            let value = (!value.is_empty()).then(|| Cow::Owned(value.to_owned()));
+            check_text(name, value)
+        };
+        if self.payload.len() > limits.payload_bytes {
+            return Err(too_large(self.payload.len(), limits));
+        }
+        let payload = if self.json {
+            let json: &RawValue = serde_json::from_slice(&self.payload)
+                .map_err(|error| Refusal::new(Code::BadPayload, format!("json: {error}")))?;
+            compact(json.get(), limits.json_depth)?.into()
+        } else {
+            self.payload
+        };
+        let content = Content {
+            payload,
+            json: self.json,
+            counted: true,
+            content_type: text("content_type", self.content_type)?,
+            kind: text("kind", self.kind)?,
+            headers: check_headers(Some(Headers(self.headers)), limits)?,
+            idempotency_key: text("idempotency_key", self.idempotency_key)?,
+            ..Content::default()
+        };
+        let expire = match self.expire {
+            None => ExpireField::Absent,
+            Some(seconds) => check_seconds(u64::try_from(seconds).ok())?,
+        };
+        Ok(Checked { address: Address::parse(self.address)?, content, expire })
+    }
+}
+
 fn bad(detail: impl Into<Cow<'static, str>>) -> Refusal {
     Refusal::new(Code::BadRequest, detail)
 }
@@ -146,7 +202,11 @@ fn check_headers(headers: Option<Headers>, limits: &PublishLimits) -> Result<Pai
 
 fn check_expire(expire: Option<&serde_json::Number>) -> Result<ExpireField, Refusal> {
     let Some(number) = expire else { return Ok(ExpireField::Absent) };
-    match number.as_u64() {
+    check_seconds(number.as_u64())
+}
+
+fn check_seconds(seconds: Option<u64>) -> Result<ExpireField, Refusal> {
+    match seconds {
         Some(0) => Ok(ExpireField::Live),
         Some(seconds) => Ok(ExpireField::Seconds(seconds)),
         None => Err(Refusal::new(
@@ -162,12 +222,6 @@ fn check_payload(
     base64: Option<Cow<'_, str>>,
     limits: &PublishLimits,
 ) -> Result<(Bytes, bool), Refusal> {
-    let too_large = |bytes: usize| {
-        Refusal::new(
-            Code::PayloadTooLarge,
-            format!("the payload has {bytes} bytes, the limit is {}", limits.payload_bytes),
-        )
-    };
     let (payload, json) = match (text, json, base64) {
         (Some(text), None, None) => (text.into_owned().into_bytes(), false),
         (None, Some(json), None) => (compact(json.get(), limits.json_depth)?, true),
@@ -175,7 +229,7 @@ fn check_payload(
             // Three bytes for four characters: refused before memory is taken for what it holds.
             let least = (base64.len() / 4).saturating_sub(1) * 3;
             if least > limits.payload_bytes {
-                return Err(too_large(least));
+                return Err(too_large(least, limits));
             }
             let decoded = STANDARD.decode(&*base64);
             let wrong = |e| Refusal::new(Code::BadPayload, format!("base64: {e}"));
@@ -187,9 +241,17 @@ fn check_payload(
         _ => return Err(Refusal::new(Code::BadPayload, "give only one of text, json and base64")),
     };
     if payload.len() > limits.payload_bytes {
-        return Err(too_large(payload.len()));
+        return Err(too_large(payload.len(), limits));
     }
     Ok((payload.into(), json))
+}
+
+fn too_large(bytes: usize, limits: &PublishLimits) -> Refusal {
+    let limit = limits.payload_bytes;
+    Refusal::new(
+        Code::PayloadTooLarge,
+        format!("the payload has {bytes} bytes, the limit is {limit}"),
+    )
 }
 
 /// Valid JSON without white space between its tokens, if it is no deeper than `depth_max`.

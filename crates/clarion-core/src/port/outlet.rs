@@ -62,7 +62,7 @@ pub trait Outlet: Send {
     /// What of a delivery goes before the shared frame of `frame_len` bytes.
     fn before(&mut self, given: Given<'_>, frame_len: usize, out: &mut Vec<u8>);
     /// What of it goes behind.
-    fn behind(&mut self, given: Given<'_>, out: &mut Vec<u8>);
+    fn behind(&mut self, given: Given<'_>, frame_len: usize, out: &mut Vec<u8>);
     /// What goes first, before any delivery.
     fn open(&mut self, out: &mut Vec<u8>);
     /// Messages are missing. `epoch` is the channel's present one.

@@ -1,50 +1,18 @@
-//! Reading a request's body: bounded in bytes and time, and all bodies of a listener together in bytes.
+//! Reading a request's body: bounded in bytes and time, and all bodies of a listener together in bytes (`bodies`).
 //!
 //! Invariant: no byte of a body is kept without room for it, and the room is held until the request's handler is done.
 
 use super::auth::check_content_type;
 use super::problem::Failure;
 use super::router::App;
+use crate::bodies::Bodies;
 use axum::extract::{FromRequest, Request};
 use bytes::{Bytes, BytesMut};
 use clarion_core::{Code, Refusal};
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-/// Bytes that are counted as one.
-const UNIT: usize = 1 << 10;
-
-/// The room for the bodies of a listener's requests.
-pub(super) struct Bodies(Arc<Semaphore>);
-
-impl Bodies {
-    pub(super) fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new(bytes.div_ceil(UNIT).min(Semaphore::MAX_PERMITS))))
-    }
-
-    /// Grows what a body holds to so many bytes.
-    fn grow(&self, held: &mut Option<OwnedSemaphorePermit>, bytes: usize) -> Result<(), Refusal> {
-        let have = held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let more = bytes.div_ceil(UNIT).saturating_sub(have);
-        if more == 0 {
-            return Ok(());
-        }
-        let room = u32::try_from(more).ok().and_then(|more| {
-            // Waiting for others' bodies would keep this one's bytes, too.
-            self.0.clone().try_acquire_many_owned(more).ok()
-        });
-        let room = room.ok_or_else(|| {
-            Refusal::new(Code::Overloaded, "too many bytes of requests are under way")
-        })?;
-        match held {
-            Some(held) => OwnedSemaphorePermit::merge(held, room),
-            None => *held = Some(room),
-        }
-        Ok(())
-    }
-}
+use tokio::sync::OwnedSemaphorePermit;
 
 /// The whole body of a JSON request, and the room that it takes while this lives.
 pub(super) struct JsonBytes(pub(super) Bytes, pub(super) Option<OwnedSemaphorePermit>);

@@ -143,7 +143,7 @@ impl Outlet for SseOutlet {
         self.framing.size(chunk, frame_len, out);
     }
 
-    fn behind(&mut self, _given: Given<'_>, out: &mut Vec<u8>) {
+    fn behind(&mut self, _given: Given<'_>, _frame_len: usize, out: &mut Vec<u8>) {
         self.framing.end(out);
     }
 

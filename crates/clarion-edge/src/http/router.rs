@@ -1,7 +1,7 @@
 //! The routes, and the document that is generated from them.
 
 use super::auth::check_host;
-use super::body::Bodies;
+use crate::bodies::Bodies;
 use super::config::HttpConfig;
 use super::problem::{Failure, Problem};
 use super::{channels, messages, ops, proto, publish, sessions, stream};

@@ -110,24 +110,10 @@ pub(super) async fn list(
             Refusal::new(Code::BadRequest, format!("limit must be 1 to {LIMIT_MAX}")).into()
         );
     }
-    let (sessions, next) = match params.user {
-        Some(user) => {
-            let mut sessions = app.node.presence(&principal, &user).await?.sessions;
-            sessions.sort_by(|a, b| a.id.cmp(&b.id));
-            sessions
-                .retain(|session| params.after.as_ref().is_none_or(|after| session.id > *after));
-            let more = sessions.len() > limit;
-            sessions.truncate(limit);
-            let next = if more { sessions.last().map(|session| session.id.clone()) } else { None };
-            (sessions, next)
-        }
-        None => {
-            let page = app.node.sessions(&principal, params.after.as_deref(), limit).await?;
-            (page.sessions, page.next)
-        }
-    };
-    let sessions = sessions.into_iter().map(Session::from).collect();
-    Ok(json_response(&SessionList { sessions, next }))
+    let (user, after) = (params.user.as_deref(), params.after.as_deref());
+    let page = app.node.list_sessions(&principal, user, after, limit).await?;
+    let sessions = page.sessions.into_iter().map(Session::from).collect();
+    Ok(json_response(&SessionList { sessions, next: page.next }))
 }
 
 /// Ends a session. Its client is told `close {reason: kicked}` and may come back; cursors stay.

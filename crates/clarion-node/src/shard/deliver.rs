@@ -88,12 +88,13 @@ impl Frames {
 /// Puts a delivery into a session's outbox.
 pub(super) fn put(session: &mut Session, given: Given<'_>, frame: Frame<'_>) {
     let Session { outlet, outbox, .. } = &mut *session;
-    outlet.before(given, frame.len(), outbox.begin_message());
+    let frame_len = frame.len();
+    outlet.before(given, frame_len, outbox.begin_message());
     match frame {
         Frame::Small(bytes) => outbox.control().extend_from_slice(bytes),
         Frame::Large(bytes) => outbox.share(bytes),
     }
-    outlet.behind(given, outbox.control());
+    outlet.behind(given, frame_len, outbox.control());
     session.credit = session.credit.map(|credit| credit.saturating_sub(1));
 }
 

@@ -257,6 +257,9 @@ impl Shard {
             }
             frames.reset();
             let frame = frames.get(&*session.outlet, message);
+            if frame.len() > self.context.config.gate_message_bytes {
+                continue;
+            }
             if !make_room(session, frame.len(), &self.context, timers.now()) {
                 let Role::Gate(gate) = &mut session.role else { return false };
                 gate.owing.passed(channel, message.seq - 1);

@@ -8,7 +8,9 @@ use super::deliver::{list_dirty, make_room, put};
 use super::gate_replay::Owing;
 use super::link::LinkState;
 use super::members::member_of;
-use super::session::{Birth, Role};
+use super::deliver::Frames;
+use super::session::{Birth, Role, Session};
+use super::slab::Slab;
 use super::written::{Sent, note_sent};
 use super::{SessionKey, Shard, State};
 use crate::attach::{Acks, Link};
@@ -291,6 +293,9 @@ impl Shard {
         frames.reset();
         gates.turn = gates.turn.wrapping_add(1);
         let (tick, random) = (timers.now(), gates.turn);
+        if self.is_too_long(gates, sessions, frames, message) {
+            return (Vec::new(), Vec::new());
+        }
         let (given, owed) = gates.pick(self.context.config.gate_mode, random, |key| {
             let Some(session) = sessions.get_mut(key) else { return false };
             let Role::Gate(gate) = &session.role else { return false };
@@ -311,6 +316,22 @@ impl Shard {
         }
         self.context.counters.delivered.add(given.len() as u64);
         (given, owed)
+    }
+
+    /// Whether no gate would take the message: its stream would end by it, again and again.
+    fn is_too_long(
+        &self,
+        gates: &Gates,
+        sessions: &mut Slab<Session>,
+        frames: &mut Frames,
+        message: &Message,
+    ) -> bool {
+        let max = self.context.config.gate_message_bytes;
+        if message.content.payload.len() + message.channel.id().len() + 32 < max {
+            return false;
+        }
+        let first = gates.list.first().and_then(|gate| sessions.get_mut(gate.key));
+        first.is_some_and(|session| frames.get(&*session.outlet, message).len() > max)
     }
 
     /// A live push. Returns to how many gates it went.
@@ -433,8 +454,10 @@ impl Shard {
                         state.gates.removals.push(reply);
                         state.timers.acks_now();
                     }
-                    // The asker may have gone.
-                    Acked::Before | Acked::Unknown => drop(reply.send(false)),
+                    Acked::Before | Acked::Unknown => {
+                        // The asker may have gone.
+                        let _ = reply.send(false);
+                    }
                 }
             }
         }
@@ -612,7 +635,7 @@ impl Shard {
         if committed {
             for reply in gates.removals_now.drain(..) {
                 // The asker may have gone.
-                drop(reply.send(true));
+                let _ = reply.send(true);
             }
         } else {
             self.context.counters.flush_failures.add(1);

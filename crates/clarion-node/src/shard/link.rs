@@ -25,6 +25,8 @@ pub(super) struct LinkState {
     wire: Wire,
     wake: Notify,
     blocked: Cell<bool>,
+    /// Somebody waits until everything is passed on.
+    wants_passed: Cell<bool>,
     ended: Cell<bool>,
     _guard: Guard,
 }
@@ -42,6 +44,7 @@ impl LinkState {
             wire,
             wake: Notify::new(),
             blocked: Cell::new(false),
+            wants_passed: Cell::new(false),
             ended: Cell::new(false),
             _guard: guard,
         }))
@@ -60,6 +63,15 @@ impl LinkState {
         match &self.wire {
             Wire::Tcp(_) => written,
             Wire::Pipe(writer) => writer.passed(),
+        }
+    }
+
+    /// The shard is to look again when everything that was written has left.
+    pub(super) fn want_passed(&self) {
+        if let Wire::Pipe(writer) = &self.wire
+            && !self.wants_passed.replace(true)
+        {
+            writer.want_passed();
         }
     }
 
@@ -149,6 +161,9 @@ async fn watch_pipe(
     }
     if link.blocked.get() && writer.has_room() {
         shard.writable(key);
+    }
+    if link.wants_passed.replace(false) {
+        shard.passed(key);
     }
     false
 }

@@ -102,6 +102,9 @@ struct Load {
 fn takes(session: &Session, held: usize, load: &Load) -> bool {
     let counted = session.credit.map_or(held < load.share, |credit| credit > 0);
     let written = session.written.as_ref().is_none_or(|w| w.waiting() < UNWRITTEN_MAX);
+    if !written {
+        session.link.want_passed();
+    }
     session.opened && session.closing.is_none() && counted && written
 }
 

@@ -7,7 +7,8 @@ use crate::config::{
     listeners::{AuthMode, Dialect, Listener},
     sections::MikudosMode,
 };
-use clarion_edge::http::{AllowFrom, ApiKey, HttpConfig, PublishLimits};
+use clarion_edge::http::{HttpConfig, PublishLimits};
+use clarion_edge::{AllowFrom, ApiKey};
 use clarion_node::NodeConfig;
 use clarion_node::config::RetentionTable;
 use std::{sync::Arc, time::Duration};

@@ -206,6 +206,7 @@ impl Packed<'_> {
             correlation,
             expires_at: self.expires_at,
             idempotency_key,
+            ..Content::default()
         })
     }
 }

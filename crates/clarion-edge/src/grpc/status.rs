@@ -1,0 +1,66 @@
+//! Refusals as gRPC statuses, from the one code table.
+
+use clarion_core::{Code, Refusal};
+use tonic::metadata::MetadataMap;
+use tonic::{Code as GrpcCode, Status};
+
+/// The stable number and name of a refusal, as metadata.
+const NUMBER: &str = "clarion-code";
+const NAME: &str = "clarion-name";
+
+/// The gRPC code of a row of the table.
+pub(crate) fn code(code: Code) -> GrpcCode {
+    GrpcCode::from_i32(i32::from(code.row().grpc))
+}
+
+/// A refusal as its client sees it.
+pub(crate) fn refused(refusal: &Refusal) -> Status {
+    let mut metadata = MetadataMap::new();
+    metadata.insert(NUMBER, refusal.code.number().into());
+    metadata.insert(NAME, tonic::metadata::MetadataValue::from_static(refusal.code.name()));
+    Status::with_metadata(code(refusal.code), refusal.detail.clone(), metadata)
+}
+
+/// A message of so many bytes is too long, as the originals say it and their clients know it.
+pub(super) fn too_long_by(found: usize, limit: usize) -> Status {
+    Status::resource_exhausted(format!(
+        "grpc: received message larger than max ({found} vs. {limit})"
+    ))
+}
+
+/// What tonic says of a message that is too long: its length and the limit.
+fn too_long(message: &str) -> Option<(usize, usize)> {
+    let rest = message.strip_prefix("Error, decoded message length too large: found ")?;
+    let (found, rest) = rest.split_once(" bytes, the limit is: ")?;
+    Some((found.parse().ok()?, rest.strip_suffix(" bytes")?.parse().ok()?))
+}
+
+/// A status that tonic may have made, as our clients see it.
+pub(crate) fn told(status: Status) -> Status {
+    match too_long(status.message()) {
+        Some((found, limit)) if status.code() == GrpcCode::OutOfRange => too_long_by(found, limit),
+        _ => status,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_long_is_told_as_the_originals_do() {
+        let text = "Error, decoded message length too large: found 5 bytes, the limit is: 4 bytes";
+        let status = told(Status::out_of_range(text));
+        assert_eq!(status.code(), GrpcCode::ResourceExhausted);
+        assert_eq!(status.message(), "grpc: received message larger than max (5 vs. 4)");
+        assert_eq!(told(Status::out_of_range("x")).code(), GrpcCode::OutOfRange);
+    }
+
+    #[test]
+    fn a_refusal_names_its_row() {
+        let status = refused(&Refusal::new(Code::QueueFull, "full"));
+        assert_eq!((status.code(), status.message()), (GrpcCode::ResourceExhausted, "full"));
+        assert_eq!(status.metadata().get(NAME).unwrap(), "queue_full");
+        assert_eq!(status.metadata().get(NUMBER).unwrap(), "1404");
+    }
+}
