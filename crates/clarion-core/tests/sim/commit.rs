@@ -16,6 +16,7 @@ pub(crate) enum Then {
     Start(Sid, Dev),
     Window(Dev, Mark),
     SharedFlush(usize),
+    GateFlush(Chan),
     Dead { shared: usize, epoch: Epoch, seq: Seq },
 }
 
@@ -138,6 +139,7 @@ impl World {
             (Then::Start(sid, dev), _) => self.start_done(sid, dev, true),
             (Then::Window(dev, mark), _) => self.window_stored(dev, Some(mark)),
             (Then::SharedFlush(i), _) => self.shared_flushed(i, true),
+            (Then::GateFlush(chan), _) => self.gate_flushed(chan, true),
         }
     }
 
@@ -155,6 +157,7 @@ impl World {
             Then::Start(sid, dev) => self.start_done(sid, dev, false),
             Then::Window(dev, _) => self.window_stored(dev, None),
             Then::SharedFlush(i) => self.shared_flushed(i, false),
+            Then::GateFlush(chan) => self.gate_flushed(chan, false),
             Then::Dead { shared, epoch, seq } => self.bury(shared, epoch, seq),
         }
     }

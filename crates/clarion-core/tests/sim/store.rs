@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 pub(crate) enum Reader {
     Device(Dev),
     Shared(usize),
+    Gates,
 }
 
 /// A stored message: the publisher's number of it, and its end.
