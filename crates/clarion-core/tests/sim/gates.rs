@@ -67,14 +67,17 @@ impl GateModel {
 
     fn begins(&mut self, head: &Head, stored: &Cursor) {
         self.node_restarted();
-        (self.epoch, self.first) = (head.epoch, head.first);
+        (self.epoch, self.first) = (head.epoch, 1);
+        self.trimmed(head.first);
         self.acked.extend((1..=head.last).filter(|seq| stored.is_acked(*seq)));
     }
 
     fn trimmed(&mut self, first: Seq) {
-        self.first = self.first.max(first);
-        self.acked.extend(1..first);
-        self.waiting = self.waiting.split_off(&first);
+        if first > self.first {
+            self.acked.extend(self.first..first);
+            self.waiting = self.waiting.split_off(&first);
+            self.first = first;
+        }
     }
 
     fn handed_out(&mut self, seq: Seq, gates: &[Member], now: Millis) {
@@ -156,7 +159,6 @@ impl World {
                 model.begins(&head, &stored);
                 let mut channel = GateChannel::new(head.epoch, stored, head.last);
                 channel.trimmed(head.first);
-                model.trimmed(head.first);
                 *none = Some(channel);
             }
         }
