@@ -41,6 +41,8 @@ const PENDING_MAX: usize = 64;
 pub(crate) struct Committer {
     pending: Vec<Job>,
     under_way: Vec<Job>,
+    /// Something took effect though its outcome was unknown, and was refused when it was sent again: it has no hint.
+    pub(crate) unhinted: bool,
 }
 
 impl World {
@@ -146,6 +148,7 @@ impl World {
     fn job_failed(&mut self, job: &Job) {
         match job.then {
             Then::Publisher { chan, id } => {
+                self.node.committer.unhinted |= self.store.has(chan, id);
                 // Half of the publishers try again, with the same key.
                 if self.rng.chance(500)
                     && let Unit::Publish { expires, .. } = job.unit

@@ -130,6 +130,11 @@ impl Store {
         &self.state.logs[chan]
     }
 
+    /// Whether this publish took effect.
+    pub(crate) fn has(&self, chan: Chan, id: u64) -> bool {
+        self.state.keys.contains_key(&(chan, id))
+    }
+
     pub(crate) fn cursor(&self, reader: Reader, chan: Chan) -> Option<(Epoch, Cursor)> {
         let (epoch, bytes) = self.state.cursors.get(&(reader, chan))?;
         let cursor = Cursor::decode(bytes);

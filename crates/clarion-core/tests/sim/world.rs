@@ -252,7 +252,7 @@ impl World {
                 self.calm = true;
             }
             // Where the bus loses hints, the next message shows it. Else nothing may wait for a next message.
-            Event::LastMessages if self.config.hint_lost == 0 && !self.config.memory => {}
+            Event::LastMessages if !self.hints_may_lack() => {}
             Event::LastMessages => {
                 for chan in 0..CHANNELS - 1 {
                     self.publish(chan, None);
@@ -269,6 +269,10 @@ impl World {
                 self.after(50, Event::Check);
             }
         }
+    }
+
+    fn hints_may_lack(&self) -> bool {
+        self.config.hint_lost > 0 || self.config.memory || self.node.committer.unhinted
     }
 
     fn publisher(&mut self) {
