@@ -27,7 +27,8 @@ pub struct Limits {
     pub ack_wait_ms: Option<u64>,
     /// A message that came back so often dies; `None` = never.
     pub max_attempts: Option<u32>,
-    /// What was written to a member that cannot ack counts as acked after this time, or when it leaves whole.
+    /// What was written to a member that cannot ack counts as acked after this time, or when it leaves whole; earlier
+    /// only when more than 262,144 stretches of seqs (for members that take turns: messages) were written within it.
     pub settle_ms: u64,
 }
 

@@ -16,6 +16,7 @@ pub(crate) enum Then {
     Start(Sid, Dev),
     Window(Dev, Mark),
     SharedFlush(usize),
+    GateFlush(Chan),
     Dead { shared: usize, epoch: Epoch, seq: Seq },
 }
 
@@ -40,6 +41,8 @@ const PENDING_MAX: usize = 64;
 pub(crate) struct Committer {
     pending: Vec<Job>,
     under_way: Vec<Job>,
+    /// Something took effect though its outcome was unknown, and was refused when it was sent again: it has no hint.
+    pub(crate) unhinted: bool,
 }
 
 impl World {
@@ -138,12 +141,14 @@ impl World {
             (Then::Start(sid, dev), _) => self.start_done(sid, dev, true),
             (Then::Window(dev, mark), _) => self.window_stored(dev, Some(mark)),
             (Then::SharedFlush(i), _) => self.shared_flushed(i, true),
+            (Then::GateFlush(chan), _) => self.gate_flushed(chan, true),
         }
     }
 
     fn job_failed(&mut self, job: &Job) {
         match job.then {
             Then::Publisher { chan, id } => {
+                self.node.committer.unhinted |= self.store.has(chan, id);
                 // Half of the publishers try again, with the same key.
                 if self.rng.chance(500)
                     && let Unit::Publish { expires, .. } = job.unit
@@ -155,6 +160,7 @@ impl World {
             Then::Start(sid, dev) => self.start_done(sid, dev, false),
             Then::Window(dev, _) => self.window_stored(dev, None),
             Then::SharedFlush(i) => self.shared_flushed(i, false),
+            Then::GateFlush(chan) => self.gate_flushed(chan, false),
             Then::Dead { shared, epoch, seq } => self.bury(shared, epoch, seq),
         }
     }

@@ -7,10 +7,13 @@
 mod attach;
 mod client;
 mod commit;
+mod consumer;
+mod gates;
 mod node;
 mod oracle;
 mod queue;
 mod rng;
+mod stats;
 mod store;
 mod world;
 
@@ -62,7 +65,7 @@ macro_rules! invariant {
 }
 pub(crate) use invariant;
 
-fn run(seed: u64) -> Result<world::Stats, String> {
+fn run(seed: u64) -> Result<stats::Stats, String> {
     let outcome = panic::catch_unwind(|| world::World::new(seed).run());
     outcome.map_err(|cause| {
         let text = cause.downcast_ref::<String>().cloned();
@@ -97,7 +100,7 @@ fn every_seed_keeps_the_rules() {
     };
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));
-    let mut total = world::Stats::default();
+    let mut total = stats::Stats::default();
     let mut failure = None;
     for seed in seeds.clone() {
         match run(seed) {

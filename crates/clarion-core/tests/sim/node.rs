@@ -3,10 +3,11 @@
 
 use crate::client::{Range, Style};
 use crate::commit::{Committer, HintOf, Job, Then};
+use crate::gates::GateNode;
 use crate::queue::SharedNode;
 use crate::rng::Rng;
 use crate::store::{Page, Reader, Unit};
-use crate::world::{Chan, Config, DEVICES, Dev, Event, QUEUE, World};
+use crate::world::{Chan, Config, DEVICES, Dev, Event, QUEUE, USERS, World};
 use crate::{invariant, note};
 use clarion_core::catch_up::{CatchUp, PageKey};
 use clarion_core::cursor_set::CursorSet;
@@ -89,6 +90,7 @@ pub(crate) struct Node {
     pub(crate) mailbox: VecDeque<HintOf>,
     pub(crate) committer: Committer,
     pub(crate) shared: Vec<SharedNode>,
+    pub(crate) gates: GateNode,
     reads: usize,
 }
 
@@ -101,6 +103,7 @@ impl Node {
             mailbox: VecDeque::new(),
             committer: Committer::default(),
             shared: SharedNode::both(rng),
+            gates: GateNode::new(rng),
             reads: 0,
         }
     }
@@ -151,6 +154,9 @@ impl World {
             if hint.chan == QUEUE {
                 self.queue_hint(hint.epoch, hint.seq);
                 continue;
+            }
+            if hint.chan < USERS {
+                self.gate_hint(hint.chan, hint.epoch, hint.seq);
             }
             let sids: Vec<Sid> = self.node.sessions.keys().copied().collect();
             for sid in sids {
@@ -381,6 +387,7 @@ impl World {
             self.submit_flush(dev, moves);
         }
         self.flush_shared();
+        self.flush_gates();
     }
 
     fn submit_flush(&mut self, dev: Dev, moves: Vec<Move>) {

@@ -1,11 +1,12 @@
 //! The reference model: plain sets of what was published, given, told and acked, and the rules over them.
 
 use crate::client::Style;
+use crate::gates::GateModel;
 use crate::invariant;
 use crate::node::{Frame, Sid, UNACKED_MAX, user_of};
 use crate::queue::SharedModel;
 use crate::store::{Reader, Store};
-use crate::world::{ALL, CHANNELS, Chan, DEVICES, Dev, GROUP, QUEUE, World};
+use crate::world::{ALL, CHANNELS, Chan, DEVICES, Dev, GROUP, QUEUE, USERS, World};
 use clarion_core::port::store::{Head, Move};
 use clarion_core::subscription::{Gap, GapReason};
 use clarion_core::window::{Numbering, Window};
@@ -45,6 +46,7 @@ pub(crate) struct Oracle {
     ever_shown: BTreeMap<(Dev, u64), Spot>,
     unacked_numbers: BTreeMap<(Dev, u64), Spot>,
     pub(crate) shared: [SharedModel; 2],
+    pub(crate) gates: [GateModel; USERS],
 }
 
 impl Oracle {
@@ -57,6 +59,9 @@ impl Oracle {
         self.sessions.clear();
         self.acks_of_life.clear();
         for model in &mut self.shared {
+            model.node_restarted();
+        }
+        for model in &mut self.gates {
             model.node_restarted();
         }
     }
@@ -435,6 +440,7 @@ impl World {
             }
         }
         missing.extend(self.queue_missing());
+        missing.extend(self.gates_missing());
         missing.join("; ")
     }
 
@@ -447,6 +453,7 @@ impl World {
             }
         }
         self.check_queue_at_the_end(QUEUE);
+        self.check_gates_at_the_end();
     }
 
     pub(crate) fn acknowledged(&self, chan: Chan) -> Vec<u64> {

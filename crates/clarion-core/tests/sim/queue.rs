@@ -1,28 +1,31 @@
-//! The queue: two shared cursors on one channel, their consumers (who crash, nack, stay silent and answer late), and
-//! the model of who may hold what.
+//! The queue: two shared cursors on one channel, and the model of who may hold what. The consumers are in
+//! `consumer.rs`.
 
 use crate::commit::{Job, Then};
 use crate::rng::Rng;
 use crate::store::{Reader, Unit};
-use crate::world::{Chan, DEAD, Event, QUEUE, World};
+use crate::world::{Chan, DEAD, QUEUE, World};
 use crate::{invariant, note};
 use clarion_core::mode::{Candidate, Member, Mode, pick};
 use clarion_core::port::store::Move;
-use clarion_core::shared_cursor::{Acked, Ended, Leave, Limits, SharedCursor};
+use clarion_core::shared_cursor::{Ended, Leave, Limits, SharedCursor};
 use clarion_core::{Cursor, Epoch, Millis, Seq};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Shared cursors on the queue; each has three consumers.
 pub(crate) const SHARED: usize = 2;
-const OUTBOX: usize = 3;
+pub(crate) const OUTBOX: usize = 3;
 
-type Given = (Epoch, Seq, u64);
+pub(crate) type Given = (Epoch, Seq, u64);
+
+/// What was written may be acked so much later than `settle_ms`.
+const BUCKET_MS: u64 = 1_000;
 
 pub(crate) struct SharedNode {
-    cursor: Option<SharedCursor>,
+    pub(crate) cursor: Option<SharedCursor>,
     mode: Mode,
-    limits: Limits,
-    members: BTreeMap<Member, VecDeque<Given>>,
+    pub(crate) limits: Limits,
+    pub(crate) members: BTreeMap<Member, VecDeque<Given>>,
 }
 
 impl SharedNode {
@@ -32,27 +35,17 @@ impl SharedNode {
             max_unacked: rng.range(3, 8) as usize,
             ack_wait_ms: Some(rng.range(40, 200)),
             max_attempts: Some(rng.range(2, 4) as u32),
-            ..Limits::default()
+            settle_ms: rng.range(80, 300),
         };
         let sets = Limits {
             max_unacked: rng.range(2, 6) as usize,
             ack_wait_ms: rng.chance(500).then_some(rng.range(40, 200)),
             max_attempts: None,
-            ..Limits::default()
+            settle_ms: rng.range(80, 300),
         };
         let mode = if rng.chance(500) { Mode::Every } else { Mode::Group };
         vec![new(Mode::Unify, unify), new(mode, sets)]
     }
-}
-
-/// A consumer's side.
-#[derive(Default)]
-pub(crate) struct QueueClient {
-    member: Option<Member>,
-    received: Vec<Given>,
-    /// What it said nothing about, or said it already.
-    former: Vec<Given>,
-    calmed: bool,
 }
 
 /// What must hold for one shared cursor.
@@ -63,6 +56,9 @@ pub(crate) struct SharedModel {
     leases: BTreeMap<Seq, (BTreeSet<Member>, Option<Millis>)>,
     attempts: BTreeMap<Seq, u32>,
     acked: BTreeSet<Seq>,
+    /// Written to a member that cannot ack, and when; and what came back from such as broke.
+    written: BTreeMap<Seq, (Member, Millis)>,
+    given_back: BTreeSet<Seq>,
     /// Consumed, in the dead list, or expired.
     finished: BTreeSet<u64>,
 }
@@ -72,6 +68,8 @@ impl SharedModel {
         self.leases.clear();
         self.attempts.clear();
         self.acked.clear();
+        self.written.clear();
+        self.given_back.clear();
     }
 
     fn begins(&mut self, epoch: Epoch, stored: Cursor) {
@@ -88,6 +86,13 @@ impl SharedModel {
         );
         let repeated = self.stored.is_acked(seq) || self.acked.contains(&seq);
         invariant!(!repeated, "nothing acked is handed out again", "{seq} to {members:?}");
+        let written = self.written.get(&seq);
+        invariant!(
+            written.is_none(),
+            "what was written comes again only from who broke",
+            "{seq} to {members:?}, {written:?}"
+        );
+        self.given_back.remove(&seq);
         if !self.attempts.contains_key(&seq) {
             let last = self.attempts.last_key_value().map_or(0, |(last, _)| *last);
             invariant!(seq > last, "first hand-outs are in order", "{seq} after {last}");
@@ -96,13 +101,18 @@ impl SharedModel {
         *attempts += 1;
         let enough = limits.max_attempts.is_none_or(|max| *attempts <= max);
         invariant!(enough, "attempts are bounded", "{attempts} of {seq}");
-        let unacked = self.attempts.keys().filter(|seq| !self.acked.contains(seq)).count();
+        let counts = |seq: &&Seq| {
+            !self.acked.contains(seq)
+                && !self.written.contains_key(seq)
+                && !self.given_back.contains(seq)
+        };
+        let unacked = self.attempts.keys().filter(counts).count();
         invariant!(unacked <= limits.max_unacked, "the window is bounded", "{unacked}");
         let end = limits.ack_wait_ms.map(|wait| now + wait);
         self.leases.insert(seq, (members.iter().copied().collect(), end));
     }
 
-    fn taken_off(&mut self, seq: Seq, member: Member) {
+    pub(crate) fn taken_off(&mut self, seq: Seq, member: Member) {
         if let Some((members, _)) = self.leases.get_mut(&seq) {
             members.remove(&member);
             if members.is_empty() {
@@ -111,10 +121,80 @@ impl SharedModel {
         }
     }
 
-    fn left(&mut self, member: Member) {
+    pub(crate) fn wrote(&mut self, seq: Seq, member: Member, now: Millis) {
+        let lease = self.leases.remove(&seq);
+        let held = lease.as_ref().is_some_and(|(members, _)| members.contains(&member));
+        invariant!(held, "only who has a lease is written to", "{seq} to {member}, {lease:?}");
+        self.written.insert(seq, (member, now));
+    }
+
+    /// After the cursor settled what is due.
+    fn settled(&mut self, cursor: &Cursor, settle_ms: u64, now: Millis) -> u64 {
+        let before = self.written.len();
+        self.written.retain(|seq, &mut (member, at)| {
+            let (acked, age) = (cursor.is_acked(*seq), now - at);
+            let right = if acked { age >= settle_ms } else { age < settle_ms + BUCKET_MS };
+            invariant!(
+                right,
+                "what was written settles in its time",
+                "{seq} of {member} is acked: {acked}, after {age} of {settle_ms} ms"
+            );
+            if acked {
+                self.acked.insert(*seq);
+            }
+            !acked
+        });
+        (before - self.written.len()) as u64
+    }
+
+    /// After the cursor knows that this member ended. Returns how many came back of what was written to it.
+    pub(crate) fn left(
+        &mut self,
+        cursor: &Cursor,
+        member: Member,
+        how: Leave,
+        (now, settle_ms): (Millis, u64),
+    ) -> u64 {
         for seq in self.leases.keys().copied().collect::<Vec<_>>() {
             self.taken_off(seq, member);
         }
+        let mut back = 0;
+        self.written.retain(|seq, &mut (of, at)| {
+            if of != member {
+                return true;
+            }
+            let acked = cursor.is_acked(*seq);
+            let right = if acked {
+                how == Leave::Whole || now - at >= settle_ms
+            } else {
+                how == Leave::Broken
+            };
+            invariant!(
+                right,
+                "who leaves whole acks what it was written, who breaks gives it back",
+                "{seq} of {member}, {how:?}, is acked: {acked}"
+            );
+            if acked {
+                self.acked.insert(*seq);
+            } else {
+                back += 1;
+                self.given_back.insert(*seq);
+                self.attempts.insert(*seq, 1);
+            }
+            false
+        });
+        back
+    }
+
+    /// What a clean stop owes to members that cannot ack.
+    fn check_stopped(&self, cursor: &Cursor) {
+        let lost = self.written.keys().find(|seq| !cursor.is_acked(**seq));
+        invariant!(lost.is_none(), "a clean stop acks what was written", "{lost:?}");
+    }
+
+    /// A member that cannot ack has read a message.
+    pub(crate) fn consumed(&mut self, id: u64) {
+        self.finished.insert(id);
     }
 
     pub(crate) fn trimmed(&mut self, ids: impl Iterator<Item = u64>) {
@@ -124,11 +204,15 @@ impl SharedModel {
     /// The node's cursor has passed everything below `first`.
     fn passed(&mut self, first: Seq) {
         self.leases = self.leases.split_off(&first);
+        self.written = self.written.split_off(&first);
+        self.given_back = self.given_back.split_off(&first);
         self.acked.extend(1..first);
     }
 
-    fn acked(&mut self, seq: Seq, id: u64) {
+    pub(crate) fn acked(&mut self, seq: Seq, id: u64) {
         self.leases.remove(&seq);
+        self.written.remove(&seq);
+        self.given_back.remove(&seq);
         self.acked.insert(seq);
         self.finished.insert(id);
     }
@@ -139,8 +223,19 @@ impl World {
         for i in 0..SHARED {
             self.load_shared(i);
             let now = self.now;
-            let Some(cursor) = &mut self.node.shared[i].cursor else { continue };
+            let SharedNode { cursor: Some(cursor), limits, .. } = &mut self.node.shared[i] else {
+                continue;
+            };
+            let wakes_at = cursor.wakes_at();
             let ended = cursor.expire(now);
+            let settled = cursor.settle(now);
+            invariant!(
+                wakes_at.is_some_and(|at| at <= now) || ended.is_empty() && !settled,
+                "a shared cursor says when it has something to do",
+                "at {wakes_at:?}, not at {now}: {ended:?}, {settled}"
+            );
+            let model = &mut self.oracle.shared[i];
+            self.stats.settled += model.settled(cursor.cursor(), limits.settle_ms, now);
             self.stats.lapsed += ended.len() as u64;
             self.leases_ended(i, &ended);
             self.hand_out(i);
@@ -182,7 +277,7 @@ impl World {
         }
     }
 
-    fn hand_out(&mut self, i: usize) {
+    pub(crate) fn hand_out(&mut self, i: usize) {
         self.load_shared(i);
         loop {
             let now = self.now;
@@ -230,7 +325,7 @@ impl World {
         }
     }
 
-    fn leases_ended(&mut self, i: usize, ended: &[Ended]) {
+    pub(crate) fn leases_ended(&mut self, i: usize, ended: &[Ended]) {
         for end in ended {
             if let Ended::Dead(seq) = *end {
                 self.stats.died += 1;
@@ -278,100 +373,17 @@ impl World {
         }
     }
 
-    pub(crate) fn queue_client_step(&mut self, c: usize) {
-        let i = c / 3;
-        let pause = if self.calm { 3 } else { self.rng.range(1, 30) };
-        self.after(pause, Event::QueueClient(c));
-        let Some(member) = self.queue_clients[c].member else {
-            return self.join(c, i);
-        };
-        let calmed = std::mem::replace(&mut self.queue_clients[c].calmed, self.calm);
-        let waits_for_ever = self.node.shared[i].limits.ack_wait_ms.is_none();
-        if self.fault(25) || self.calm && !calmed && waits_for_ever {
-            return self.consumer_ends(c, i, member);
+    /// A clean stop: what was written is acked, and that is stored before the node ends.
+    pub(crate) fn stop_shared(&mut self) {
+        for i in 0..SHARED {
+            let Some(cursor) = &mut self.node.shared[i].cursor else { continue };
+            cursor.settle_all();
+            self.oracle.shared[i].check_stopped(cursor.cursor());
+            let channel = self.addresses[QUEUE].clone();
+            let moves =
+                vec![Move { channel, epoch: cursor.epoch(), cursor: cursor.cursor().clone() }];
+            self.store.apply(self.now, &[Unit::Ack { reader: Reader::Shared(i), moves }]);
         }
-        let outbox = self.node.shared[i].members.get_mut(&member).expect("it has joined");
-        let count = if self.calm { OUTBOX } else { self.rng.index(3) }.min(outbox.len());
-        let taken: Vec<_> = outbox.drain(..count).collect();
-        self.queue_clients[c].received.extend(taken);
-        self.hand_out(i);
-        while let Some(given) = self.queue_clients[c].received.pop() {
-            self.answer(c, i, member, given);
-            if self.fault(400) {
-                break;
-            }
-        }
-    }
-
-    fn join(&mut self, c: usize, i: usize) {
-        let member = self.oracle.next_session();
-        note!(self.now, "consumer {c} joins as {member}");
-        self.queue_clients[c].member = Some(member);
-        self.node.shared[i].members.insert(member, VecDeque::new());
-        self.hand_out(i);
-    }
-
-    fn consumer_ends(&mut self, c: usize, i: usize, member: Member) {
-        note!(self.now, "consumer {c} ({member}) ends");
-        self.queue_clients[c] = QueueClient { calmed: self.calm, ..QueueClient::default() };
-        self.node.shared[i].members.remove(&member);
-        self.oracle.shared[i].left(member);
-        let now = self.now;
-        if let Some(cursor) = &mut self.node.shared[i].cursor {
-            let ended = cursor.leave(member, now, Leave::Broken);
-            self.leases_ended(i, &ended);
-        }
-        self.hand_out(i);
-    }
-
-    fn answer(&mut self, c: usize, i: usize, member: Member, given: Given) {
-        if self.fault(120) {
-            // Silence; perhaps it answers when it is too late.
-            return self.queue_clients[c].former.push(given);
-        }
-        if self.fault(200) {
-            self.stats.nacked += 1;
-            self.queue_clients[c].former.push(given);
-            self.nack(i, member, given);
-        } else {
-            self.consume(i, given);
-        }
-        if self.fault(300)
-            && let Some(former) = self.queue_clients[c].former.pop()
-        {
-            if self.rng.chance(800) {
-                self.stats.late_nacks += 1;
-                self.nack(i, member, former);
-            } else {
-                self.consume(i, former);
-            }
-        }
-    }
-
-    fn nack(&mut self, i: usize, member: Member, (epoch, seq, id): Given) {
-        let delay = if self.rng.chance(300) { self.rng.range(1, 60) } else { 0 };
-        let now = self.now;
-        let Some(cursor) = &mut self.node.shared[i].cursor else { return };
-        if cursor.epoch() != epoch {
-            return;
-        }
-        note!(now, "{member} nacks {seq} ({id}) for {delay} ms");
-        let ended = cursor.nack(seq, member, now, delay);
-        self.oracle.shared[i].taken_off(seq, member);
-        self.leases_ended(i, &[ended]);
-        self.hand_out(i);
-    }
-
-    fn consume(&mut self, i: usize, (epoch, seq, id): Given) {
-        let Some(cursor) = &mut self.node.shared[i].cursor else { return };
-        if cursor.epoch() != epoch {
-            return;
-        }
-        let acked = cursor.ack(seq);
-        note!(self.now, "ack of {seq} ({id}) on shared cursor {i}: {acked:?}");
-        invariant!(acked != Acked::Unknown, "what was handed out can be acked", "{seq}");
-        self.oracle.shared[i].acked(seq, id);
-        self.hand_out(i);
     }
 
     pub(crate) fn queue_missing(&self) -> Vec<String> {

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 pub(crate) enum Reader {
     Device(Dev),
     Shared(usize),
+    Gates,
 }
 
 /// A stored message: the publisher's number of it, and its end.
@@ -127,6 +128,11 @@ impl Store {
 
     pub(crate) fn log(&self, chan: Chan) -> &Log {
         &self.state.logs[chan]
+    }
+
+    /// Whether this publish took effect.
+    pub(crate) fn has(&self, chan: Chan, id: u64) -> bool {
+        self.state.keys.contains_key(&(chan, id))
     }
 
     pub(crate) fn cursor(&self, reader: Reader, chan: Chan) -> Option<(Epoch, Cursor)> {

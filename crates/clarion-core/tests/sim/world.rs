@@ -1,10 +1,13 @@
 //! The world: virtual time, the queue of events, publishers, crashes; what is configured by the seed.
 
 use crate::client::Client;
+use crate::consumer::QueueClient;
+use crate::gates::{GATES, GateClient};
 use crate::node::{Node, Sid, Snapshot};
 use crate::oracle::Oracle;
-use crate::queue::{QueueClient, SHARED};
+use crate::queue::SHARED;
 use crate::rng::Rng;
+use crate::stats::Stats;
 use crate::store::{Page, Store, address};
 use crate::{invariant, note};
 use clarion_core::catch_up::PageKey;
@@ -15,7 +18,8 @@ use std::collections::{BTreeMap, BinaryHeap};
 pub(crate) type Chan = usize;
 pub(crate) type Dev = usize;
 
-// Channels 0 and 1 are those of the two users.
+/// Channels 0 and 1 are those of the two users.
+pub(crate) const USERS: usize = 2;
 pub(crate) const ALL: Chan = 2;
 pub(crate) const GROUP: Chan = 3;
 pub(crate) const QUEUE: Chan = 4;
@@ -55,80 +59,15 @@ pub(crate) enum Event {
     Flush,
     QueueTick,
     QueueClient(usize),
+    Gate(usize),
     Sweep,
     Sync,
     Crash,
+    Stop,
     Lose,
     Calm,
     LastMessages,
     Check,
-}
-
-/// How often things happened: a run in which nothing went wrong shows nothing.
-#[derive(Debug, Default)]
-pub(crate) struct Stats {
-    pub(crate) published: u64,
-    pub(crate) delivered: u64,
-    pub(crate) gaps: u64,
-    pub(crate) epoch_gaps: u64,
-    pub(crate) attaches: u64,
-    pub(crate) crashes: u64,
-    pub(crate) lost_histories: u64,
-    pub(crate) refused: u64,
-    pub(crate) unknown: u64,
-    pub(crate) hints_lost: u64,
-    pub(crate) pages: u64,
-    pub(crate) shared_reads: u64,
-    pub(crate) numbered: u64,
-    pub(crate) given_again: u64,
-    pub(crate) handed_out: u64,
-    pub(crate) lapsed: u64,
-    pub(crate) nacked: u64,
-    pub(crate) late_nacks: u64,
-    pub(crate) died: u64,
-    pub(crate) expired: u64,
-    pub(crate) queue_full: u64,
-}
-
-impl Stats {
-    fn all(&mut self) -> [&mut u64; 21] {
-        [
-            &mut self.published,
-            &mut self.delivered,
-            &mut self.gaps,
-            &mut self.epoch_gaps,
-            &mut self.attaches,
-            &mut self.crashes,
-            &mut self.lost_histories,
-            &mut self.refused,
-            &mut self.unknown,
-            &mut self.hints_lost,
-            &mut self.pages,
-            &mut self.shared_reads,
-            &mut self.numbered,
-            &mut self.given_again,
-            &mut self.handed_out,
-            &mut self.lapsed,
-            &mut self.nacked,
-            &mut self.late_nacks,
-            &mut self.died,
-            &mut self.expired,
-            &mut self.queue_full,
-        ]
-    }
-
-    pub(crate) fn add(&mut self, other: &Self) {
-        let mut other = Self { ..*other };
-        for (sum, n) in self.all().into_iter().zip(other.all()) {
-            *sum += *n;
-        }
-    }
-
-    /// Every kind of event that the world knows took place.
-    pub(crate) fn check_everything_happened(&mut self) {
-        let text = format!("{self:?}");
-        assert!(self.all().into_iter().all(|n| *n > 0), "something never happened: {text}");
-    }
 }
 
 pub(crate) struct World {
@@ -145,6 +84,7 @@ pub(crate) struct World {
     pub(crate) node: Node,
     pub(crate) clients: Vec<Client>,
     pub(crate) queue_clients: Vec<QueueClient>,
+    pub(crate) gate_clients: Vec<GateClient>,
     pub(crate) oracle: Oracle,
     pub(crate) addresses: Vec<Address>,
     pub(crate) stats: Stats,
@@ -182,7 +122,8 @@ impl World {
             life: 1,
             calm: false,
             clients: (0..DEVICES).map(|dev| Client::new(dev, config.memory, &mut rng)).collect(),
-            queue_clients: (0..SHARED * 3).map(|_| QueueClient::default()).collect(),
+            queue_clients: (0..SHARED * 3).map(|c| QueueClient::new(c, &mut rng)).collect(),
+            gate_clients: (0..GATES).map(|_| GateClient::default()).collect(),
             oracle: Oracle::default(),
             addresses: (0..CHANNELS).map(address).collect(),
             stats: Stats::default(),
@@ -252,9 +193,14 @@ impl World {
             let at = self.rng.range(0, 60);
             self.after(at, Event::QueueClient(i));
         }
+        for gate in 0..GATES {
+            let at = self.rng.range(0, 60);
+            self.after(at, Event::Gate(gate));
+        }
         for _ in 0..self.rng.range(0, 3) {
             let at = self.rng.range(50, end);
-            self.after(at, Event::Crash);
+            let event = if self.rng.chance(250) { Event::Stop } else { Event::Crash };
+            self.after(at, event);
         }
         if self.config.memory {
             self.after(30, Event::Sync);
@@ -292,19 +238,21 @@ impl World {
                 self.node_after(10, Event::QueueTick);
             }
             Event::QueueClient(i) => self.queue_client_step(i),
+            Event::Gate(gate) => self.gate_step(gate),
             Event::Sweep => self.sweep(),
             Event::Sync => {
                 self.store.sync();
                 self.after(150, Event::Sync);
             }
             Event::Crash => self.crash(),
+            Event::Stop => self.stop(),
             Event::Lose => self.lose_history(),
             Event::Calm => {
                 note!(self.now, "all is calm from here on");
                 self.calm = true;
             }
             // Where the bus loses hints, the next message shows it. Else nothing may wait for a next message.
-            Event::LastMessages if self.config.hint_lost == 0 && !self.config.memory => {}
+            Event::LastMessages if !self.hints_may_lack() => {}
             Event::LastMessages => {
                 for chan in 0..CHANNELS - 1 {
                     self.publish(chan, None);
@@ -321,6 +269,10 @@ impl World {
                 self.after(50, Event::Check);
             }
         }
+    }
+
+    fn hints_may_lack(&self) -> bool {
+        self.config.hint_lost > 0 || self.config.memory || self.node.committer.unhinted
     }
 
     fn publisher(&mut self) {
@@ -369,13 +321,33 @@ impl World {
         if self.config.memory {
             self.lose_history();
         }
+        self.restart();
+    }
+
+    /// SIGTERM and a restart: streams end in order.
+    fn stop(&mut self) {
+        if self.calm {
+            return;
+        }
+        note!(self.now, "the node stops");
+        self.stats.stops += 1;
+        self.stop_shared();
+        self.streams_end();
+        self.crash_committer();
+        self.restart();
+    }
+
+    fn restart(&mut self) {
         self.life += 1;
         self.node = Node::new(&self.config, &mut self.rng);
         for client in &mut self.clients {
             client.lost_all();
         }
         for client in &mut self.queue_clients {
-            *client = QueueClient::default();
+            client.lost();
+        }
+        for client in &mut self.gate_clients {
+            *client = GateClient::default();
         }
         self.oracle.node_restarted();
         self.start_node();
