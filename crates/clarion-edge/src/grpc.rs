@@ -74,6 +74,6 @@ pub async fn serve(
     config: GrpcConfig,
     stop: watch::Receiver<Stop>,
 ) -> io::Result<()> {
-    let app = App::new(node, config).map_err(io::Error::other)?;
+    let app = App::new(node, config).await.map_err(io::Error::other)?;
     crate::accept::serve(listener, Arc::new(Grpc { app }), stop).await
 }

@@ -6,7 +6,7 @@
 mod gate_stream;
 mod outlet;
 
-pub(crate) use outlet::{MESSAGE_MAX, text};
+pub(crate) use outlet::text;
 
 use crate::grpc::{App, Call, Unknown, refused, unary};
 use bytes::Bytes;

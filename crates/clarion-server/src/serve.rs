@@ -87,8 +87,9 @@ async fn serve(config: &Config, args: &Args, cores: usize) -> Result<(), Failure
                 servers.spawn(clarion_edge::http::serve(open.socket, app, stopping.clone()));
             }
             ListenerKind::Grpc => {
-                let settings = wire::grpc_config(config, listener);
-                servers.spawn(start_grpc(open.socket, settings, stopping.clone()));
+                let told = wire::grpc_config(config, listener);
+                let (node, stopping) = (node.clone(), stopping.clone());
+                servers.spawn(clarion_edge::grpc::serve(open.socket, node, told, stopping));
             }
         }
     }
@@ -116,19 +117,6 @@ async fn serve(config: &Config, args: &Args, cores: usize) -> Result<(), Failure
     tracing::warn!("{cut_off}");
     // Threads that still run would hold the exit; nothing acknowledged depends on them.
     std::process::exit(i32::from(ended.map_or_else(|failure| failure.code, |()| 0)));
-}
-
-/// The place of the gRPC server: until it is there, its listeners refuse connections.
-async fn start_grpc(
-    socket: std::net::TcpListener,
-    settings: wire::GrpcSettings,
-    mut stopping: watch::Receiver<Stop>,
-) -> std::io::Result<()> {
-    drop(socket);
-    tracing::warn!(listener = settings.name, "not built: connections are refused");
-    // The sender's end is a stop too.
-    let _ = stopping.wait_for(|stop| !matches!(stop, Stop::Run)).await;
-    Ok(())
 }
 
 async fn open_engine(config: &Config) -> Result<Engine, Failure> {

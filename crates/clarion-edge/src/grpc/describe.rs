@@ -19,7 +19,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
-use tonic_health::server::HealthService;
+use tonic_health::server::{HealthReporter, HealthService};
 use tonic_reflection::server::Builder;
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
@@ -56,17 +56,14 @@ fn services(file: &FileDescriptorProto) -> impl Iterator<Item = String> + '_ {
 }
 
 impl Described {
-    pub(super) fn new(speaks: Speaks) -> Result<Self, String> {
+    pub(super) async fn new(speaks: Speaks) -> Result<Self, String> {
         let mut files = FileDescriptorSet::decode(DESCRIPTORS).map_err(|e| e.to_string())?;
         files.file.retain(|file| is_spoken(file, speaks));
-        let mut statuses: Vec<(String, ServingStatus)> = files
-            .file
-            .iter()
-            .flat_map(services)
-            .chain([HEALTH, REFLECTION, REFLECTION_ALPHA].map(str::to_owned))
-            .map(|name| (name, ServingStatus::Serving))
-            .collect();
-        statuses.push((String::new(), ServingStatus::Serving));
+        let reporter = HealthReporter::new();
+        let own = ["", HEALTH, REFLECTION, REFLECTION_ALPHA].map(str::to_owned);
+        for name in files.file.iter().flat_map(services).chain(own) {
+            reporter.set_service_status(name, ServingStatus::Serving).await;
+        }
         let describe = || {
             Builder::configure()
                 .register_file_descriptor_set(files.clone())
@@ -75,7 +72,7 @@ impl Described {
         let told = |error: tonic_reflection::server::Error| error.to_string();
         let v1 = describe().build_v1().map_err(told)?;
         let alpha = describe().build_v1alpha().map_err(told)?;
-        let health = HealthServer::new(HealthService::from_statuses(statuses));
+        let health = HealthServer::new(HealthService::from_health_reporter(reporter));
         Ok(Self {
             health: BoxCloneSyncService::new(health),
             reflection: BoxCloneSyncService::new(v1),

@@ -36,14 +36,14 @@ pub(crate) struct App {
 }
 
 impl App {
-    pub(super) fn new(node: Node, config: GrpcConfig) -> Result<Arc<Self>, String> {
+    pub(super) async fn new(node: Node, config: GrpcConfig) -> Result<Arc<Self>, String> {
         Ok(Arc::new(Self {
             streams: Arc::new(Semaphore::new(config.streams)),
             bodies: Bodies::new(config.bodies_bytes),
             open_principal: Principal::open(),
             started: Instant::now(),
             quiet: mikudos::Quiet::default(),
-            described: Described::new(config.speaks)?,
+            described: Described::new(config.speaks).await?,
             node,
             config,
         }))

@@ -136,6 +136,7 @@ fn spec(hello: Hello) -> Result<StreamSpec, Refusal> {
         device: given(hello.device),
         addresses: addresses?,
         from,
+        from_new: None,
         resume: None,
         sharing,
         acks: Acks::Singly,

@@ -12,7 +12,7 @@ use clarion_wire::proto::message_pusher::MessageType;
 use std::borrow::Cow;
 
 /// Longest message that a gate's gRPC library takes by default.
-pub(crate) const MESSAGE_MAX: usize = 4 << 20;
+const MESSAGE_MAX: usize = 4 << 20;
 
 /// See the module.
 pub(super) struct GateOutlet {

@@ -5,8 +5,10 @@
 use crate::config::{
     Config,
     listeners::{AuthMode, Dialect, Listener},
-    sections::MikudosMode,
+    sections::{MikudosMode, StoreKind},
 };
+use clarion_core::mode::Mode;
+use clarion_edge::grpc::{GrpcConfig, MikudosConfig, Speaks};
 use clarion_edge::http::{HttpConfig, PublishLimits};
 use clarion_edge::{AllowFrom, ApiKey};
 use clarion_node::NodeConfig;
@@ -29,6 +31,18 @@ pub(crate) fn node_config(config: &Config, cores: usize) -> NodeConfig {
         commit_batch_bytes: limits.commit_batch_bytes,
         mailbox_bytes: limits.live_queue_bytes,
         ack_flush: config.cursors.ack_flush,
+        ack_wait: config.cursors.ack_wait,
+        max_attempts: config.cursors.max_attempts,
+        max_unacked: config.cursors.max_unacked,
+        max_unacked_device: config.cursors.max_unacked_device as u64,
+        // A vanished client shows when its ping is not answered.
+        settle: config.grpc.keep_alive_interval + config.grpc.keep_alive_timeout,
+        takers: limits.queue_takers,
+        gate_mode: gate_mode(config),
+        gate_message_bytes: 4 << 20,
+        gate_patience: config.mikudos.status_timeout,
+        gate_channels: config.mikudos.parked_channels,
+        gate_pending: config.mikudos.pending_messages,
         max_devices: limits.max_devices,
         max_cursors: limits.max_cursors,
         write_timeout: limits.write_timeout,
@@ -70,106 +84,71 @@ pub(crate) fn http_config(config: &Config, listener: &Listener) -> HttpConfig {
     }
 }
 
-/// What a gRPC listener is told; see the configuration reference for each limit.
-#[derive(Clone)]
-#[allow(dead_code, reason = "read by the gRPC server")]
-pub(crate) struct GrpcSettings {
-    /// The listener's name.
-    pub(crate) name: String,
-    /// Whether calls need a key.
-    pub(crate) auth_required: bool,
-    /// The keys.
-    pub(crate) keys: Vec<ApiKey>,
-    /// Whence connections are taken; `None` = from everywhere.
-    pub(crate) allow_from: Option<AllowFrom>,
-    /// The native services, with reflection and health.
-    pub(crate) speaks_grpc: bool,
-    /// The services of mikudos.
-    pub(crate) speaks_mikudos: bool,
-    /// The service of message-sync.
-    pub(crate) speaks_message_sync: bool,
-    /// Bounds of one publish.
-    pub(crate) publish: PublishLimits,
-    /// Messages in a batch.
-    pub(crate) batch_messages: usize,
-    /// Bytes of a request message.
-    pub(crate) request_bytes: usize,
-    /// Connections at once.
-    pub(crate) connections: usize,
-    /// Streams at once that read.
-    pub(crate) streams: usize,
-    /// HTTP/2 streams at once on one connection.
-    pub(crate) connection_streams: u32,
-    /// Bytes that a client may send ahead on a stream.
-    pub(crate) stream_window_bytes: u32,
-    /// The same on a connection.
-    pub(crate) connection_window_bytes: u32,
-    /// Silence before a ping.
-    pub(crate) keep_alive_interval: Duration,
-    /// Time for the ping's answer.
-    pub(crate) keep_alive_timeout: Duration,
-    /// Time for a connection's first bytes.
-    pub(crate) head_timeout: Duration,
-    /// Time for a stream's hello.
-    pub(crate) hello_timeout: Duration,
-    /// Bytes that wait in a stream beyond its outbox.
-    pub(crate) send_buffer_bytes: usize,
-    /// What streams that end are told to wait before they come back.
-    pub(crate) retry_ms: u64,
-    /// The dialect mikudos.
-    pub(crate) mikudos: MikudosSettings,
-}
-
-/// How the dialect mikudos behaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(dead_code, reason = "read by the gRPC server")]
-pub(crate) struct MikudosSettings {
-    /// Which gates get a push.
-    pub(crate) mode: MikudosMode,
-    /// Life of a push without `expire`; `None` = it is live.
-    pub(crate) default_expire: Option<Duration>,
-    /// Longest wait for the gates' answer.
-    pub(crate) status_timeout: Duration,
-    /// Channels that a shard remembers for the next gate.
-    pub(crate) parked_channels: usize,
-    /// Unanswered messages that a shard remembers.
-    pub(crate) pending_messages: usize,
-}
-
 /// What a gRPC listener is told.
-pub(crate) fn grpc_config(config: &Config, listener: &Listener) -> GrpcSettings {
+pub(crate) fn grpc_config(config: &Config, listener: &Listener) -> GrpcConfig {
     let (limits, grpc, mikudos) = (&config.limits, &config.grpc, &config.mikudos);
-    let default_expire = Some(mikudos.default_expire).filter(|expire| !expire.is_zero());
-    GrpcSettings {
+    GrpcConfig {
         name: listener.name.name().to_owned(),
         auth_required: listener.auth == AuthMode::Required,
         keys: keys(config),
         allow_from: allow_from(listener),
-        speaks_grpc: listener.speaks(Dialect::Grpc),
-        speaks_mikudos: listener.speaks(Dialect::Mikudos),
-        speaks_message_sync: listener.speaks(Dialect::MessageSync),
+        speaks: Speaks {
+            grpc: listener.speaks(Dialect::Grpc),
+            mikudos: listener.speaks(Dialect::Mikudos),
+            message_sync: listener.speaks(Dialect::MessageSync),
+        },
         publish: publish_limits(config),
         batch_messages: limits.batch_messages,
         request_bytes: grpc.request_bytes,
+        bodies_bytes: limits.bodies_bytes,
         connections: limits.connections,
         streams: limits.streams,
         connection_streams: grpc.connection_streams,
         stream_window_bytes: grpc.stream_window_bytes,
         connection_window_bytes: grpc.connection_window_bytes,
+        head_bytes: u32::try_from(limits.head_bytes).unwrap_or(u32::MAX),
         keep_alive_interval: grpc.keep_alive_interval,
         keep_alive_timeout: grpc.keep_alive_timeout,
         head_timeout: limits.head_timeout,
+        body_timeout: limits.body_timeout,
         hello_timeout: grpc.hello_timeout,
         send_buffer_bytes: grpc.send_buffer_bytes,
         retry_ms: millis(config.sse.retry),
-        mikudos: MikudosSettings {
-            mode: mikudos.mode,
-            default_expire,
+        mikudos: MikudosConfig {
+            mode: gate_mode(config),
+            default_expire: Some(mikudos.default_expire).filter(|expire| !expire.is_zero()),
             status_timeout: mikudos.status_timeout,
-            parked_channels: mikudos.parked_channels,
-            pending_messages: mikudos.pending_messages,
+            shown: shown(config, listener),
         },
     }
+}
+
+fn gate_mode(config: &Config) -> Mode {
+    match config.mikudos.mode {
+        MikudosMode::Unify => Mode::Unify,
+        MikudosMode::Group => Mode::Group,
+        MikudosMode::Every => Mode::Every,
+    }
+}
+
+/// What mikudos clients may see of the configuration, under the original's names where it has them: no secret.
+fn shown(config: &Config, listener: &Listener) -> Vec<(String, String)> {
+    let kind = match config.store.kind {
+        StoreKind::Embedded => "embedded",
+        StoreKind::Memory => "memory",
+    };
+    let seconds = |span: Duration| span.as_secs_f64().to_string();
+    [
+        ("port", listener.bind.port().to_string()),
+        ("mode", gate_mode(config).name().to_owned()),
+        ("storageType", kind.to_owned()),
+        ("defaultExpire", seconds(config.mikudos.default_expire)),
+        ("statusTimeout", seconds(config.mikudos.status_timeout)),
+        ("maxMessageBytes", config.grpc.request_bytes.to_string()),
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into()
 }
 
 fn keys(config: &Config) -> Vec<ApiKey> {
@@ -205,7 +184,7 @@ mod tests {
     use super::*;
     use crate::config::{Sources, listeners::ListenerName};
 
-    fn settings(name: ListenerName, sets: &[&str], speak: &[&str]) -> GrpcSettings {
+    fn told(name: ListenerName, sets: &[&str], speak: &[&str]) -> GrpcConfig {
         let sets = sets.iter().map(ToString::to_string).collect();
         let speak = speak.iter().map(ToString::to_string).collect();
         let config = Config::load(&Sources { sets, speak, ..Sources::default() }).unwrap();
@@ -216,20 +195,21 @@ mod tests {
     #[test]
     fn a_grpc_listener_is_told_what_it_speaks() {
         let check = |name, speak: &[&str], expected| {
-            let told = settings(name, &[], speak);
-            let found = (told.speaks_grpc, told.speaks_mikudos, told.speaks_message_sync);
-            assert_eq!((told.name.as_str(), found), (name.name(), expected));
+            let told = told(name, &[], speak);
+            assert_eq!((told.name.as_str(), told.speaks), (name.name(), expected));
         };
-        check(ListenerName::Grpc, &[], (true, true, true));
-        check(ListenerName::MessageSync, &["message-sync"], (false, false, true));
+        let all = Speaks { grpc: true, mikudos: true, message_sync: true };
+        check(ListenerName::Grpc, &[], all);
+        let one = Speaks { message_sync: true, ..Speaks::default() };
+        check(ListenerName::MessageSync, &["message-sync"], one);
     }
 
     #[test]
     fn no_default_expire_is_none() {
-        let told = settings(ListenerName::Grpc, &[], &[]);
-        assert_eq!(told.mikudos.default_expire, None);
-        assert_eq!((told.request_bytes, told.mikudos.mode), (4_194_304, MikudosMode::Unify));
-        let told = settings(ListenerName::Grpc, &["mikudos.default_expire=1h"], &[]);
-        assert_eq!(told.mikudos.default_expire, Some(Duration::from_secs(3600)));
+        let none = told(ListenerName::Grpc, &[], &[]);
+        assert_eq!(none.mikudos.default_expire, None);
+        assert_eq!((none.request_bytes, none.mikudos.mode), (4_194_304, Mode::Unify));
+        let hour = told(ListenerName::Grpc, &["mikudos.default_expire=1h"], &[]);
+        assert_eq!(hour.mikudos.default_expire, Some(Duration::from_secs(3600)));
     }
 }
