@@ -105,11 +105,7 @@ pub(crate) fn idempotency_key(metadata: &HeaderMap) -> Result<Option<Box<str>>, 
     }
 }
 
-fn draft(
-    app: &App,
-    request: pb::PushMessage,
-    metadata: &HeaderMap,
-) -> Result<Draft, Status> {
+fn draft(app: &App, request: pb::PushMessage, metadata: &HeaderMap) -> Result<Draft, Status> {
     let address = channel(&request.channel_id)?;
     let default = app.config.mikudos.default_expire.filter(|_| request.expire == 0);
     let seconds = default.map_or(i64::from(request.expire), |span| span.as_secs() as i64);
@@ -218,7 +214,8 @@ mod tests {
     #[test]
     fn a_line_a_minute() {
         let quiet = Quiet::default();
-        let spoken = [0, 1, 59, 60, 61, 120, 179, 180].map(|s| quiet.may_speak(Duration::from_secs(s)));
+        let spoken =
+            [0, 1, 59, 60, 61, 120, 179, 180].map(|s| quiet.may_speak(Duration::from_secs(s)));
         assert_eq!(spoken, [true, false, false, true, false, true, false, true]);
     }
 }

@@ -262,7 +262,8 @@ impl Node {
             Some(resume) => self.check_resume(&user, &device, resume).await?,
             None => Resume::default(),
         };
-        let number = self.ensure_device(&user, &device, spec.from.or(spec.from_new), &reads).await?;
+        let number =
+            self.ensure_device(&user, &device, spec.from.or(spec.from_new), &reads).await?;
         let is_feed = matches!(reads, Reads::Feed(_));
         let channels = reads
             .channels()

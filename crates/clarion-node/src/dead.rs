@@ -7,9 +7,7 @@ use crate::clock;
 use crate::history::HistoryPage;
 use crate::node::{Node, store_refusal};
 use clarion_core::port::store::{Done, Publish, ReadRange, Reader, Unit};
-use clarion_core::{
-    Address, AddressKind, Code, Content, Message, Principal, Refusal, Seq, Verb,
-};
+use clarion_core::{Address, AddressKind, Code, Content, Message, Principal, Refusal, Seq, Verb};
 use std::sync::Arc;
 
 /// In front of the headers that tell whence a dead message came.
@@ -130,7 +128,8 @@ impl Node {
             let channel = list.clone();
             let range =
                 ReadRange { channel, from, to, backwards: false, count: 1, bytes: usize::MAX };
-            let pages = self.store().read(clock::now(), vec![range]).await.map_err(store_refusal)?;
+            let pages =
+                self.store().read(clock::now(), vec![range]).await.map_err(store_refusal)?;
             let Some(page) = pages.into_iter().next() else { return Ok(None) };
             if let Some(message) = page.messages.into_iter().next() {
                 return Ok(Some(message));

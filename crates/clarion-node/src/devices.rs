@@ -304,7 +304,11 @@ impl Node {
     }
 
     /// The highest floor among the cursors on a user's channel, in its present history: they are all his.
-    pub(crate) async fn highest_floor(&self, channel: &Address, head: &Head) -> Result<Option<u64>, Refusal> {
+    pub(crate) async fn highest_floor(
+        &self,
+        channel: &Address,
+        head: &Head,
+    ) -> Result<Option<u64>, Refusal> {
         let (user, asked, epoch) = (channel.id().to_owned(), channel.clone(), head.epoch);
         let shard = self.shard_of_tag(user_tag(&user));
         let attached = self.on_shard(shard, move |s| s.highest_floor(&user, &asked, epoch)).await?;

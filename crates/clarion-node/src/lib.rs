@@ -35,8 +35,8 @@ pub use attach::{
     user_tag,
 };
 pub use config::NodeConfig;
-pub use history::{DeviceAck, HistoryPage, MessageStatus};
 pub use gate::{Echo, GateAnswer, GateInput, GateInputs, Pushed, gate_id};
+pub use history::{DeviceAck, HistoryPage, MessageStatus};
 pub use input::{Input, Inputs};
 pub use node::Node;
 pub use pipe::{End, PipeReader, PipeWriter, pipe};

@@ -8,8 +8,8 @@ use clarion_core::port::store::{Done, Durability, Publish, Stored, Unit};
 use clarion_core::{
     Address, AddressKind, Code, Content, Epoch, Message, MessageId, Principal, Refusal, Seq, Verb,
 };
-use std::sync::atomic::Ordering;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
 
 /// How long a message lives.
@@ -116,7 +116,12 @@ impl Node {
         self.answer(planned, stored)
     }
 
-    pub(crate) fn plan(&self, principal: &Principal, draft: Draft, now: u64) -> Result<Plan, Refusal> {
+    pub(crate) fn plan(
+        &self,
+        principal: &Principal,
+        draft: Draft,
+        now: u64,
+    ) -> Result<Plan, Refusal> {
         self.check_taking()?;
         let Draft { address, mut content, expire } = draft;
         let user = (address.kind() == AddressKind::User).then(|| address.id());

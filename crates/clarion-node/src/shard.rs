@@ -28,12 +28,12 @@ pub(crate) use session::SessionView;
 pub(crate) use slab::SessionKey;
 pub(crate) use takers::Taker;
 
+use crate::attach::SharedPlan;
 use crate::committer::CommitQueue;
 use crate::config::NodeConfig;
 use crate::interest::Interest;
 use crate::metrics::ShardCounters;
 use crate::sweeper::Trimmable;
-use crate::attach::SharedPlan;
 use catch_up::Waiter;
 use clarion_core::catch_up::CatchUp;
 use clarion_core::port::store::Store;

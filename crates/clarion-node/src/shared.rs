@@ -43,10 +43,8 @@ impl Node {
         let cursor = Cursor::at(floor_of_new(channel.kind(), from, &head, None));
         let moves = vec![Move { channel: channel.clone(), epoch: head.epoch, cursor }];
         let number = reader_number(&plan.reader);
-        let units = vec![
-            Unit::Ack { reader: plan.reader.clone(), moves },
-            durable_record(channel, number),
-        ];
+        let units =
+            vec![Unit::Ack { reader: plan.reader.clone(), moves }, durable_record(channel, number)];
         self.commit(units).await?;
         self.topic_is_durable(channel, number);
         Ok(())

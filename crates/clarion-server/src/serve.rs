@@ -16,8 +16,8 @@ use crate::{
     exit::{self, Failure},
     logs,
 };
-use clarion_edge::http::App;
 use clarion_edge::Stop;
+use clarion_edge::http::App;
 use clarion_node::Node;
 use clarion_store::Engine;
 use std::{io::Write, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};

@@ -6,12 +6,15 @@
 
 use super::route::{App, Routed};
 use super::socket::{Broken, Socket};
+use crate::accept::drain;
 use crate::stop::{Stop, reached};
 use clarion_core::Code;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::io::ErrorKind;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -20,6 +23,8 @@ use tokio::time::timeout;
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// HTTP/2 error ENHANCE_YOUR_CALM (RFC 9113 §7).
 const ENHANCE_YOUR_CALM: u8 = 0xb;
+/// How long a peer that speaks something else may take to read so.
+const LINGER: Duration = Duration::from_secs(1);
 /// Streams that a client may reset before they were handled; more end the connection (rapid reset).
 const RESETS_MAX: usize = 200;
 
@@ -42,20 +47,25 @@ enum First {
     Gone,
 }
 
-/// Looks at the first bytes without taking them.
+/// Reads the first bytes: as many as tell what is spoken.
 async fn first(stream: &TcpStream) -> First {
     let mut bytes = [0; PREFACE.len()];
     let mut seen = 0;
-    loop {
-        match stream.peek(&mut bytes).await {
-            Ok(0) | Err(_) => return First::Gone,
-            Ok(n) if bytes[..n] != PREFACE[..n] => return First::Other,
-            Ok(n) if n == PREFACE.len() => return First::Http2,
-            // Peeking again would return at once: the rest is waited for by reading readiness anew.
-            Ok(n) if n == seen => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
-            Ok(n) => seen = n,
+    while seen < PREFACE.len() {
+        if stream.readable().await.is_err() {
+            return First::Gone;
+        }
+        match stream.try_read(&mut bytes[seen..]) {
+            Ok(0) => return First::Gone,
+            Ok(n) => seen += n,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => return First::Gone,
+        }
+        if bytes[..seen] != PREFACE[..seen] {
+            return First::Other;
         }
     }
+    First::Http2
 }
 
 /// Serves a connection to its end.
@@ -72,6 +82,8 @@ pub(super) async fn run(app: Arc<App>, stream: TcpStream, shutdown: watch::Recei
                 connection: close\r\n\r\nThis port speaks gRPC: HTTP/2 without TLS, from the first byte.\n";
             // The socket's buffer is empty.
             let _ = stream.try_write(text);
+            // Closing with bytes unread would take the answer with it.
+            let _ = timeout(LINGER, drain(&stream)).await;
             return;
         }
         Ok(First::Gone) | Err(_) => return,
@@ -88,7 +100,7 @@ pub(super) async fn run(app: Arc<App>, stream: TcpStream, shutdown: watch::Recei
         .initial_connection_window_size(config.connection_window_bytes)
         .max_header_list_size(config.head_bytes)
         .max_pending_accept_reset_streams(RESETS_MAX);
-    let socket = TokioIo::new(Socket::new(stream, broken.clone()));
+    let socket = TokioIo::new(Socket::new(stream, PREFACE, broken.clone()));
     let routed = Routed { app: app.clone(), broken: broken.clone(), stop: shutdown };
     let mut connection = pin!(builder.serve_connection(socket, routed));
     let ended = tokio::select! {

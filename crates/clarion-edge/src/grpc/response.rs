@@ -7,9 +7,9 @@ use super::socket::Broken;
 use bytes::{BufMut, Bytes, BytesMut};
 use clarion_node::{End, PipeReader};
 use clarion_wire::grpc::FRAME_HEAD_BYTES;
+use hyper::Response;
 use hyper::body::{Body as HttpBody, Frame};
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use hyper::Response;
 use prost::Message;
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -104,7 +104,10 @@ pub(crate) struct GrpcBody {
 
 impl GrpcBody {
     /// A body of these pipes; the receiver resolves (with an error) when it has ended.
-    pub(crate) fn new(pipes: Vec<PipeReader>, broken: Broken) -> (Self, Ending, oneshot::Receiver<()>) {
+    pub(crate) fn new(
+        pipes: Vec<PipeReader>,
+        broken: Broken,
+    ) -> (Self, Ending, oneshot::Receiver<()>) {
         let (alive, gone) = oneshot::channel();
         let ending = Ending::default();
         let body = Self {

@@ -36,13 +36,16 @@ impl Broken {
 /// See the module.
 pub(super) struct Socket {
     stream: TcpStream,
+    /// What was read already.
+    head: &'static [u8],
     broken: Broken,
     end: Option<(Pin<Box<Sleep>>, io::Result<()>)>,
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream, broken: Broken) -> Self {
-        Self { stream, broken, end: None }
+    /// A socket of which `head` was read already.
+    pub(super) fn new(stream: TcpStream, head: &'static [u8], broken: Broken) -> Self {
+        Self { stream, head, broken, end: None }
     }
 }
 
@@ -53,6 +56,12 @@ impl AsyncRead for Socket {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if !this.head.is_empty() {
+            let (now, later) = this.head.split_at(this.head.len().min(buffer.remaining()));
+            buffer.put_slice(now);
+            this.head = later;
+            return Poll::Ready(Ok(()));
+        }
         if this.end.is_none() {
             let before = buffer.filled().len();
             let read = std::task::ready!(Pin::new(&mut this.stream).poll_read(context, buffer));

@@ -95,9 +95,9 @@ impl Stream {
 
     async fn hello(&mut self) -> Result<Hello, Status> {
         let first = tokio::time::timeout(self.app.config.hello_timeout, self.requests.next());
-        let first = first.await.map_err(|_| {
-            refused(&Refusal::new(Code::RequestTimeout, "no hello came in time"))
-        })??;
+        let first = first
+            .await
+            .map_err(|_| refused(&Refusal::new(Code::RequestTimeout, "no hello came in time")))??;
         match first.and_then(|first| first.request) {
             Some(Say::Hello(hello)) => Ok(hello),
             _ => Err(refused(&bad("the first request of a stream must be a hello"))),

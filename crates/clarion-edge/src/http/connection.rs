@@ -5,10 +5,10 @@
 //! request is pending: what a client pipelined behind it is dropped with hyper's half. When the listener stops, a
 //! connection without a request under way ends at once.
 
-use crate::accept::drain;
 use super::outlet::SseOutlet;
 use super::problem::raw_response;
 use super::router::App;
+use crate::accept::drain;
 use crate::stop::{Stop, reached};
 use axum::Router;
 use axum::body::Body;

@@ -1,10 +1,10 @@
 //! The routes, and the document that is generated from them.
 
 use super::auth::check_host;
-use crate::bodies::Bodies;
 use super::config::HttpConfig;
 use super::problem::{Failure, Problem};
 use super::{channels, messages, ops, proto, publish, sessions, stream};
+use crate::bodies::Bodies;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};

@@ -190,10 +190,9 @@ impl Shard {
         let nacks = session.nacks.get_or_insert_default();
         nacks.waiting -= 1;
         let Some(message) = message.filter(|message| message.epoch == again.epoch) else { return };
-        let acked = state
-            .devices
-            .get(&session.number)
-            .is_some_and(|device| device.set.is_acked(&message.channel, message.epoch, message.seq));
+        let acked = state.devices.get(&session.number).is_some_and(|device| {
+            device.set.is_acked(&message.channel, message.epoch, message.seq)
+        });
         if acked || session.closing.is_some() {
             return;
         }
@@ -201,7 +200,8 @@ impl Shard {
         state.frames.reset();
         let frame = state.frames.get(&*session.outlet, message);
         let start = session.subs[usize::from(again.sub)].given_from();
-        let given = Given { message, start, attempt: again.attempt, replayed: true, now: clock::now() };
+        let given =
+            Given { message, start, attempt: again.attempt, replayed: true, now: clock::now() };
         put(session, given, frame);
         note_sent(session, Sent::Sub(again.sub, again.seq), &mut state.writing);
         self.context.counters.delivered.add(1);
