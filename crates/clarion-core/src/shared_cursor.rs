@@ -314,6 +314,12 @@ impl SharedCursor {
         self.dirty
     }
 
+    /// Whether a seq may be handed out, now or later: it is not acked, and nobody has a lease on it.
+    pub fn is_due(&self, seq: Seq) -> bool {
+        let held = self.leases.contains_key(&seq) || self.dying.contains(&seq);
+        !self.cursor.is_acked(seq) && !held
+    }
+
     /// Whether a write is under way.
     pub fn is_flushing(&self) -> bool {
         self.flushing

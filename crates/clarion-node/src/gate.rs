@@ -182,8 +182,10 @@ impl Node {
             Plan::Live(message) => Ok(self.push_live(message).await),
             Plan::Stored(publish) => {
                 let channel = publish.channel.clone();
+                // Whether gates were told with the commit, nobody can say who did not see the same ones all along.
+                let before = self.inner.interest.gates_seen();
                 let pushed = self.push_stored(Unit::Publish(publish)).await?;
-                if !self.inner.interest.has_gates() {
+                if before == 0 || before != self.inner.interest.gates_seen() {
                     let shard = self.gate_shard(&channel);
                     self.post_job(shard, move |s| s.park(&channel, pushed.answer.seq));
                 }

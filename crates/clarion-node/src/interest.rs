@@ -6,7 +6,7 @@
 use crate::attach::user_tag;
 use clarion_core::{Address, AddressKind};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 /// A set of shards, a bit each.
@@ -17,6 +17,8 @@ pub(crate) struct Interest {
     shards: RwLock<HashMap<Address, ShardSet>>,
     /// Shards on which gates stand: they are told of every user's channel that is theirs.
     gates: AtomicUsize,
+    /// How often a first gate came to a shard.
+    comings: AtomicU64,
     shard_count: usize,
 }
 
@@ -42,7 +44,7 @@ impl InterestGuard<'_> {
 
 impl Interest {
     pub(crate) fn new(shard_count: usize) -> Self {
-        Self { shards: RwLock::default(), gates: AtomicUsize::new(0), shard_count }
+        Self { shards: RwLock::default(), gates: AtomicUsize::new(0), comings: AtomicU64::new(0), shard_count }
     }
 
     pub(crate) fn read(&self) -> InterestGuard<'_> {
@@ -52,6 +54,12 @@ impl Interest {
         }
     }
 
+    /// Tells one state of affairs of gates from another: 0 = none stands anywhere, else it grows whenever one comes.
+    pub(crate) fn gates_seen(&self) -> u64 {
+        let comings = self.comings.load(Ordering::SeqCst);
+        if self.has_gates() { comings } else { 0 }
+    }
+
     /// Whether a gate stands anywhere.
     pub(crate) fn has_gates(&self) -> bool {
         self.gates.load(Ordering::SeqCst) > 0
@@ -59,6 +67,7 @@ impl Interest {
 
     /// The first gate stands on a shard.
     pub(crate) fn gates_came(&self) {
+        self.comings.fetch_add(1, Ordering::SeqCst);
         self.gates.fetch_add(1, Ordering::SeqCst);
     }
 

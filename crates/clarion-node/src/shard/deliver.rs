@@ -234,6 +234,11 @@ impl Shard {
         let state = &mut *guard;
         let Some(list) = state.live.get(&message.channel) else { return to_gates };
         state.frames.reset();
+        let mut to_members = 0;
+        for key in list.shared.clone() {
+            to_members += self.hand_out_live(state, key, message);
+        }
+        let Some(list) = state.live.get(&message.channel) else { return to_gates + to_members };
         let (counters, now) = (&self.context.counters, state.timers.now());
         let (mut delivered, mut dropped) = (0, 0);
         let time = clock::now();
@@ -254,11 +259,14 @@ impl Shard {
         }
         counters.delivered.add(delivered);
         counters.dropped_outbox.add(dropped);
-        to_gates + delivered
+        to_gates + to_members + delivered
     }
 
     /// A channel has grown up to here, and its records did not fit into the mailbox.
-    pub(super) fn raise_head(&self, channel: &Address, epoch: Epoch, seq: Seq) {
+    pub(super) fn raise_head(self: &Rc<Self>, channel: &Address, epoch: Epoch, seq: Seq) {
+        if channel.kind() == AddressKind::User {
+            self.gate_head(channel, epoch, seq);
+        }
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
         let Some(live) = state.live.get(channel) else { return };

@@ -11,7 +11,7 @@ use super::{SessionKey, Shard, State};
 use crate::clock;
 use clarion_core::port::outlet::Given;
 use clarion_core::port::store::{Page, ReadRange, StoreError};
-use clarion_core::{Address, Seq};
+use clarion_core::{Address, Epoch, Seq};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
@@ -102,6 +102,28 @@ impl Shard {
         }
         for (channel, range) in owed {
             self.owe(state, key, &channel, range, true);
+        }
+    }
+
+    /// A channel has grown up to here, and its records did not fit into the mailbox: gates are owed them.
+    pub(super) fn gate_head(self: &Rc<Self>, channel: &Address, epoch: Epoch, seq: Seq) {
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
+        let (_, gates) = state.gates.pick(self.context.config.gate_mode, seq, |_| false);
+        if gates.is_empty() {
+            return;
+        }
+        let entry = state.gates.channels.entry(channel.clone()).or_default();
+        let from = match &mut entry.state {
+            Some(of) if of.epoch() == epoch => {
+                let next = of.head() + 1;
+                of.raise_head(epoch, seq);
+                next
+            }
+            _ => seq,
+        };
+        for key in gates {
+            self.owe(state, key, channel, (from, seq), false);
         }
     }
 
@@ -240,11 +262,17 @@ impl Shard {
             session.written.as_ref().map(|w| w.on_the_way(channel)).unwrap_or_default();
         let Role::Gate(gate) = &mut session.role else { return false };
         let Some(range) = gate.owing.ranges.get(channel).copied() else { return true };
-        let Some(of) = known.filter(|of| of.epoch() == page.head.epoch) else {
-            // Forgotten or another history meanwhile: a REQUEST brings it.
-            gate.owing.passed(channel, range.until);
+        let Some(of) = known else {
+            // Forgotten meanwhile: it comes when the cursor is read again.
+            state.gates.channels.entry(channel.clone()).or_default();
+            self.load_soon(state, channel);
             return true;
         };
+        if of.epoch() != page.head.epoch {
+            // What was owed is of a history that is gone.
+            gate.owing.passed(channel, range.until);
+            return true;
+        }
         let parked = if range.parked_only { of.parked(0, silent) } else { Vec::new() };
         let mut through = page.through.max(range.next.saturating_sub(1));
         if page.messages.is_empty() && page.through < range.next {

@@ -30,6 +30,8 @@ use tokio::sync::oneshot;
 
 /// Messages and answers of one channel that wait while its cursor is read.
 const WAITING_MAX: usize = 4096;
+/// Watched pushes above which those that nobody waits for any more are looked for.
+const WATCHED_MAX: usize = 1024;
 /// Channels whose acks go with one flush.
 const FLUSH_MAX: usize = 4096;
 
@@ -102,7 +104,7 @@ impl Gates {
     }
 
     /// The gates that get a push, in two parts: those that have room, and those that are owed it.
-    fn pick(
+    pub(super) fn pick(
         &self,
         mode: Mode,
         random: u64,
@@ -214,11 +216,9 @@ impl Shard {
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
         let waiter = take_watch(state, &message.content);
-        if state.gates.list.is_empty() && !state.gates.channels.contains_key(&message.channel) {
-            if let Some(waiter) = waiter {
-                tell(waiter, false, Echo::default());
-                self.remember(state, &message.channel, message.clone(), None);
-            }
+        // A gate may stand on other shards already and be on its way to this one.
+        let told = !state.gates.list.is_empty() || self.context.interest.has_gates();
+        if !told && !state.gates.channels.contains_key(&message.channel) && waiter.is_none() {
             return;
         }
         self.remember(state, &message.channel, message.clone(), waiter);
@@ -242,13 +242,15 @@ impl Shard {
                 if entry.hinted.len() < WAITING_MAX {
                     entry.hinted.push((message, waiter));
                 }
-                entry.state = None;
+                // Another history, if there was one: what was handed out of the old one is void.
+                let old = entry.state.take().map_or(0, |of| of.pending());
+                state.gates.pending -= old;
                 self.load_soon(state, channel);
             }
         }
     }
 
-    fn load_soon(&self, state: &mut State, channel: &Address) {
+    pub(super) fn load_soon(&self, state: &mut State, channel: &Address) {
         if let Some(entry) = state.gates.channels.get_mut(channel)
             && !std::mem::replace(&mut entry.loading, true)
         {
@@ -377,6 +379,10 @@ impl Shard {
     /// The hand-out of this content is watched.
     pub(crate) fn watch_push(&self, content: Arc<Content>, waiter: Waiter) {
         let mut state = self.state.borrow_mut();
+        if state.gates.watched.len() >= WATCHED_MAX {
+            // Of producers that have given up.
+            state.gates.watched.retain(|_, (_, waiter)| !waiter.is_closed());
+        }
         state.gates.watched.insert(Arc::as_ptr(&content) as usize, (content, waiter));
     }
 
@@ -653,7 +659,7 @@ impl Shard {
 impl GateEntryChannel {
     fn is_idle(&self) -> bool {
         self.state.as_ref().is_some_and(GateChannel::is_idle)
-            && self.waiters.is_empty()
+            && self.waiters.iter().all(|(_, waiter)| waiter.is_closed())
             && !self.loading
             && !self.listed
     }

@@ -325,6 +325,36 @@ impl Shard {
         false
     }
 
+    /// A live message goes to one member that has room, under no lease. Returns to how many it went.
+    pub(super) fn hand_out_live(
+        &self,
+        state: &mut State,
+        key: SharedKey,
+        message: &Arc<Message>,
+    ) -> u64 {
+        let State { shared, sessions, frames, dirty, timers, .. } = state;
+        let Some(shared) = shared.get_mut(key) else { return 0 };
+        let count = shared.members.len();
+        for i in 0..count {
+            let at = (shared.turn + i) % count;
+            let Some(session) = sessions.get_mut(shared.members[at]) else { continue };
+            let frame = frames.get(&*session.outlet, message);
+            if !session.opened
+                || session.closing.is_some()
+                || !make_room(session, frame.len(), &self.context, timers.now())
+            {
+                continue;
+            }
+            shared.turn = at + 1;
+            let now = clock::now();
+            put(session, Given { message, start: 0, attempt: 1, replayed: false, now }, frame);
+            list_dirty(session, dirty);
+            return 1;
+        }
+        self.context.counters.dropped_outbox.add(u64::from(count > 0));
+        0
+    }
+
     /// After anything that moved a shared cursor: its acks are listed, its next deadline armed; one that nobody uses
     /// leaves memory.
     pub(super) fn shared_settled(&self, state: &mut State, key: SharedKey) {
@@ -584,13 +614,14 @@ impl Shard {
             cursor.raise_head(page.head.epoch, page.head.last);
             cursor.trimmed(page.head.first);
             let first = page.head.first.max(seq);
-            shared.known.retain(|seq, _| *seq >= page.head.first);
             for seq in first..=page.through {
                 shared.known.entry(seq).or_insert(None);
             }
             for message in page.messages {
                 shared.known.insert(message.seq, Some(Arc::new(message)));
             }
+            // Only what may be handed out is worth its memory.
+            shared.known.retain(|seq, _| cursor.is_due(*seq));
         }
         self.shared_ready(state, key);
     }
