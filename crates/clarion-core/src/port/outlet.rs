@@ -34,6 +34,8 @@ pub enum CloseReason {
     Store,
     /// Its client has ended it and was given what it asked for.
     Finished,
+    /// Its client took nothing for too long.
+    TooSlow,
     /// More messages were given back and wait for another time than may.
     TooManyNacks,
 }
@@ -46,6 +48,7 @@ impl CloseReason {
             Self::Shutdown => "shutdown",
             Self::Store => "store",
             Self::Finished => "finished",
+            Self::TooSlow => "too_slow",
             Self::TooManyNacks => "too_many_nacks",
         }
     }

@@ -20,6 +20,7 @@ pub(crate) fn ended(reason: CloseReason, retry_ms: u64) -> Status {
         }
         CloseReason::Shutdown => super::refused(&Code::ShuttingDown.into()),
         CloseReason::Store => super::refused(&Code::StoreUnavailable.into()),
+        CloseReason::TooSlow => Status::unavailable("the client took nothing for too long"),
         CloseReason::Kicked => Status::unavailable("an administrator ended the stream"),
     };
     status.metadata_mut().insert(PUSHBACK, retry_ms.into());

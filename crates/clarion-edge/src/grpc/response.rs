@@ -13,8 +13,8 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use prost::Message;
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use tokio::sync::oneshot;
 use tonic::Status;
 use tonic::body::Body;
@@ -70,24 +70,78 @@ impl HttpBody for One {
     }
 }
 
-/// A stream's status: the first that is set counts.
-#[derive(Clone, Default)]
-pub(crate) struct Ending(Arc<Mutex<Option<Status>>>);
+/// A stream's status: the first that is set counts. The body waits for it while anybody may still set it, since a pipe
+/// can end a moment before.
+pub(crate) struct Ending(Arc<EndingShared>);
 
-impl Ending {
-    /// Ends the stream with this, once its pipe is empty.
-    pub(crate) fn set(&self, status: Status) {
-        let mut ending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        ending.get_or_insert(status);
+struct EndingShared {
+    inner: Mutex<EndingInner>,
+}
+
+struct EndingInner {
+    status: Option<Status>,
+    /// Handles that may set it.
+    holders: usize,
+    body: Option<Waker>,
+}
+
+impl EndingShared {
+    fn lock(&self) -> MutexGuard<'_, EndingInner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn trailers(&self) -> HeaderMap {
-        let mut ending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let status = ending.take().unwrap_or_else(|| Status::unavailable("the stream was ended"));
+    /// The trailers, once the status is set or nobody is left to set it.
+    fn poll_trailers(&self, context: &mut Context<'_>) -> Poll<HeaderMap> {
+        let mut inner = self.lock();
+        let status = match inner.status.take() {
+            Some(status) => status,
+            None if inner.holders == 0 => Status::unavailable("the stream was ended"),
+            None => {
+                inner.body = Some(context.waker().clone());
+                return Poll::Pending;
+            }
+        };
         let mut trailers = HeaderMap::new();
-        match status.add_header(&mut trailers) {
+        Poll::Ready(match status.add_header(&mut trailers) {
             Ok(()) => trailers,
             Err(_) => ok_trailers(),
+        })
+    }
+}
+
+impl Ending {
+    fn new() -> Self {
+        let inner = EndingInner { status: None, holders: 1, body: None };
+        Self(Arc::new(EndingShared { inner: Mutex::new(inner) }))
+    }
+
+    /// Ends the stream with this, once its pipe has ended.
+    pub(crate) fn set(&self, status: Status) {
+        let mut inner = self.0.lock();
+        inner.status.get_or_insert(status);
+        let body = inner.body.take();
+        drop(inner);
+        if let Some(body) = body {
+            body.wake();
+        }
+    }
+}
+
+impl Clone for Ending {
+    fn clone(&self) -> Self {
+        self.0.lock().holders += 1;
+        Self(self.0.clone())
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let mut inner = self.0.lock();
+        inner.holders -= 1;
+        let body = if inner.holders == 0 { inner.body.take() } else { None };
+        drop(inner);
+        if let Some(body) = body {
+            body.wake();
         }
     }
 }
@@ -95,7 +149,9 @@ impl Ending {
 /// A stream's body: what comes out of its pipes, frame by frame, then its status.
 pub(crate) struct GrpcBody {
     pipes: Pipes,
-    ending: Ending,
+    /// The pipes have ended; only the status is missing.
+    drained: bool,
+    ending: Arc<EndingShared>,
     broken: Broken,
     ended: bool,
     /// Tells whoever reads the requests that the response has ended.
@@ -109,10 +165,11 @@ impl GrpcBody {
         broken: Broken,
     ) -> (Self, Ending, oneshot::Receiver<()>) {
         let (alive, gone) = oneshot::channel();
-        let ending = Ending::default();
+        let ending = Ending::new();
         let body = Self {
             pipes: Pipes { pipes, at: 0, frame: FrameState::default() },
-            ending: ending.clone(),
+            drained: false,
+            ending: ending.0.clone(),
             broken,
             ended: false,
             _alive: alive,
@@ -132,13 +189,15 @@ impl HttpBody for GrpcBody {
         if self.ended {
             return Poll::Ready(None);
         }
-        match std::task::ready!(self.pipes.poll_part(context)) {
-            Some(part) => Poll::Ready(Some(Ok(Frame::data(part)))),
-            None => {
-                self.ended = true;
-                Poll::Ready(Some(Ok(Frame::trailers(self.ending.trailers()))))
+        if !self.drained {
+            match std::task::ready!(self.pipes.poll_part(context)) {
+                Some(part) => return Poll::Ready(Some(Ok(Frame::data(part)))),
+                None => self.drained = true,
             }
         }
+        let trailers = std::task::ready!(self.ending.poll_trailers(context));
+        self.ended = true;
+        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
     }
 }
 
@@ -231,11 +290,25 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_first_status_counts() {
-        let ending = Ending::default();
-        ending.set(Status::resource_exhausted("a"));
-        ending.set(Status::ok(""));
-        assert_eq!(ending.trailers().get("grpc-status").unwrap(), "8");
+    #[tokio::test]
+    async fn the_first_status_counts_and_is_waited_for() {
+        let ending = Ending::new();
+        let (shared, setter) = (ending.0.clone(), ending.clone());
+        let trailers = tokio::spawn(std::future::poll_fn(move |cx| shared.poll_trailers(cx)));
+        drop(ending);
+        tokio::task::yield_now().await;
+        setter.set(Status::resource_exhausted("a"));
+        setter.set(Status::ok(""));
+        assert_eq!(trailers.await.unwrap().get("grpc-status").unwrap(), "8");
+    }
+
+    #[tokio::test]
+    async fn a_stream_whose_status_nobody_sets_says_so() {
+        let ending = Ending::new();
+        let shared = ending.0.clone();
+        let trailers = tokio::spawn(std::future::poll_fn(move |cx| shared.poll_trailers(cx)));
+        tokio::task::yield_now().await;
+        drop(ending);
+        assert_eq!(trailers.await.unwrap().get("grpc-status").unwrap(), "14");
     }
 }

@@ -5,6 +5,7 @@
 
 use super::deliver::Flushed;
 use super::{SessionKey, Shard, deliver};
+use clarion_core::port::outlet::CloseReason;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -138,6 +139,9 @@ impl Shard {
         }
         let timeout = self.context.config.write_timeout.as_millis() / TICK.as_millis();
         if session.outbox.len() > 0 && now - session.last_write > timeout as u64 {
+            // Not that it would read it; but the outlet knows now why.
+            let retry_ms = self.context.config.retry_ms;
+            session.outlet.close(CloseReason::TooSlow, retry_ms, session.outbox.control());
             return self.remove(state, key);
         }
         // A connection that takes no bytes gets no heartbeat on top; one that is idle learns here that it is dead.
