@@ -105,6 +105,12 @@ impl PipeWriter {
         self.0.passed.load(Ordering::Acquire)
     }
 
+    /// Whether everything that was written is passed on, or nobody takes it any more.
+    pub(crate) fn all_passed(&self) -> bool {
+        let inner = self.0.lock();
+        inner.ended.is_some() || (inner.buffer.is_empty() && self.passed() == inner.handed)
+    }
+
     /// Asks to be told when everything that was written is passed on.
     pub(crate) fn want_passed(&self) {
         let mut inner = self.0.lock();

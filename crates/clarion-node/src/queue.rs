@@ -89,8 +89,8 @@ impl Node {
             Refusal::new(Code::Overloaded, "as many requests wait for messages as may")
         })?;
         let shard = self.shard_of_tag(plan.tag());
-        let asked = plan.clone();
-        if !self.on_shard(shard, move |s| s.has_shared(&asked)).await? {
+        let (asked, known) = (plan.clone(), plan.clone());
+        if !self.on_shard(shard, move |s| s.has_shared(&known)).await? {
             self.ensure_shared(&plan, spec.from).await?;
         }
         let member = TAKERS | self.inner.live_counter.fetch_add(1, Ordering::Relaxed);
@@ -117,7 +117,11 @@ impl Node {
                 self.check_taking()?;
                 Err(Refusal::new(Code::StoreUnavailable, "the cursor could not be read"))
             }
-            Err(_) => Ok(Vec::new()),
+            Err(_) => {
+                // A cursor that nobody uses any more leaves memory.
+                self.post_job(shard, move |s| s.taker_left(&asked));
+                Ok(Vec::new())
+            }
         }
     }
 

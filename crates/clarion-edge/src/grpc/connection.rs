@@ -88,8 +88,8 @@ pub(super) async fn run(app: Arc<App>, stream: TcpStream, shutdown: watch::Recei
         }
         Ok(First::Gone) | Err(_) => return,
     }
-    let broken = Broken::default();
     let config = &app.config;
+    let broken = Broken::new(config.keep_alive_timeout / 2);
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -18,18 +18,41 @@ use tokio::time::{Instant, Sleep, sleep_until};
 const HELD_BACK: Duration = Duration::from_millis(20);
 
 /// Whether a connection has broken: it ended, or timed out, under open streams.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Broken(Arc<AtomicBool>);
+#[derive(Debug, Clone)]
+pub(crate) struct Broken(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    ended: AtomicBool,
+    since: Instant,
+    /// Milliseconds of `since` at which the peer was heard last.
+    heard: AtomicU64,
+    patience: Duration,
+}
 
 impl Broken {
+    /// A connection whose peer was just heard. A stream that ends when nothing was heard for `patience` was not cancelled
+    /// by its client: that would have been heard.
+    pub(super) fn new(patience: Duration) -> Self {
+        let (ended, heard) = (AtomicBool::new(false), AtomicU64::new(0));
+        Self(Arc::new(State { ended, since: Instant::now(), heard, patience }))
+    }
+
     /// It has.
     pub(super) fn set(&self) {
-        self.0.store(true, Ordering::SeqCst);
+        self.0.ended.store(true, Ordering::SeqCst);
+    }
+
+    /// The peer is there.
+    fn heard(&self) {
+        self.0.heard.store(self.0.since.elapsed().as_millis() as u64, Ordering::SeqCst);
     }
 
     /// Whether it has.
     pub(super) fn get(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        let heard = Duration::from_millis(self.0.heard.load(Ordering::SeqCst));
+        let silent = self.0.since.elapsed().saturating_sub(heard);
+        self.0.ended.load(Ordering::SeqCst) || silent >= self.0.patience
     }
 }
 
@@ -66,6 +89,7 @@ impl AsyncRead for Socket {
             let before = buffer.filled().len();
             let read = std::task::ready!(Pin::new(&mut this.stream).poll_read(context, buffer));
             if read.is_ok() && buffer.filled().len() > before {
+                this.broken.heard();
                 return Poll::Ready(Ok(()));
             }
             let sleep = Box::pin(sleep_until(Instant::now() + HELD_BACK));
@@ -78,13 +102,24 @@ impl AsyncRead for Socket {
     }
 }
 
+impl Socket {
+    /// Notes a failed write before the streams can learn of it.
+    fn noted<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if matches!(written, Poll::Ready(Err(_))) {
+            self.broken.set();
+        }
+        written
+    }
+}
+
 impl AsyncWrite for Socket {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.noted(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -104,6 +139,7 @@ impl AsyncWrite for Socket {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.noted(written)
     }
 }

@@ -43,9 +43,11 @@ impl Shard {
         }
     }
 
-    /// Wakes the loop if pages wait to be read: for callers outside a tick.
+    /// Wakes the loop if pages wait to be read, or a member of a shared cursor may take more: for what happens after, or
+    /// outside, that part of a tick.
     pub(super) fn begin_pages_soon(&self) {
-        if self.state.borrow().catch_up.has_waiting() {
+        let state = self.state.borrow();
+        if state.catch_up.has_waiting() || !state.ready.is_empty() {
             self.context.mailbox.nudge();
         }
     }

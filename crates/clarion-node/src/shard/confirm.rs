@@ -4,6 +4,9 @@
 
 use super::SessionKey;
 
+/// The number of a confirmation that no client asks for: the session ends with it.
+pub(super) const FINISH: u64 = 0;
+
 /// Confirmations that wait for flushes of one cursor or set of cursors.
 #[derive(Debug, Default)]
 pub(super) struct Confirms {

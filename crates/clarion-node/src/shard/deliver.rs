@@ -161,7 +161,9 @@ pub(super) fn window_open(
     let device = devices.get(&session.number);
     let cursor = device.and_then(|d| d.set.get(&entry.channel, entry.sub.epoch()));
     cursor.is_none_or(|cursor| {
-        entry.sub.next().saturating_sub(cursor.floor()) <= context.config.max_unacked_device
+        // What lies below where this stream was told to start is not given, so it does not fill the window.
+        let below = cursor.floor().max(entry.sub.start().saturating_sub(1));
+        entry.sub.next().saturating_sub(below) <= context.config.max_unacked_device
     })
 }
 
@@ -322,7 +324,12 @@ impl Shard {
         let Some(session) = state.sessions.get_mut(key) else { return };
         session.dirty = false;
         let flushed = flush(session, &self.context.counters, now);
-        let over = flushed == Flushed::All && session.closing.is_some();
+        let mut over = flushed == Flushed::All && session.closing.is_some();
+        if over && session.written.is_some() && !session.link.all_passed() {
+            // What is on its way counts as written only when it has left: else it would come again.
+            session.link.want_passed();
+            over = false;
+        }
         if over || flushed == Flushed::Lost {
             return self.remove(state, key);
         }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: an input of a session that has ended does nothing. Must not know: where inputs come from.
 
-use super::confirm::Unwritten;
+use super::confirm::{FINISH, Unwritten};
 use super::deliver::put;
 use super::members::member_of;
 use super::session::{Role, Session};
@@ -16,6 +16,7 @@ use clarion_core::{Address, Epoch, Message, Seq};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// Messages of one stream that wait to be given again.
@@ -24,8 +25,12 @@ const AGAIN_MAX: usize = 1024;
 /// What one session gave back.
 #[derive(Default)]
 pub(super) struct Nacks {
-    /// Messages that wait for their time.
+    /// Messages that wait for their time, or for credit.
     waiting: usize,
+    /// Those that wait for their time; they end with the session.
+    tasks: JoinSet<()>,
+    /// Those that wait for credit.
+    held: Vec<Again>,
     /// How often those that came again were given; the oldest are forgotten.
     attempts: BTreeMap<(u16, Seq), u32>,
 }
@@ -65,6 +70,11 @@ impl Shard {
             let Some(session) = state.sessions.get_mut(key) else { return };
             match (input, &session.role) {
                 (Input::Credit(more), _) => self.grant(state, key, more),
+                (
+                    Input::Ack { channel: Some(channel), .. }
+                    | Input::Nack { channel: Some(channel), .. },
+                    Role::Member(shared),
+                ) if !state.shared.get_mut(*shared).is_some_and(|of| of.plan.channel == channel) => {}
                 (Input::Ack { epoch, from, to, .. }, Role::Member(shared)) => {
                     let shared = *shared;
                     self.ack_shared(state, shared, epoch, (if from == 0 { to } else { from }, to));
@@ -73,6 +83,17 @@ impl Shard {
                     let shared = *shared;
                     self.nack_shared(state, shared, member_of(key), (epoch, seq), delay_ms);
                 }
+                (Input::Finish, Role::Member(shared)) => {
+                    let shared = *shared;
+                    session.finishing = true;
+                    self.confirm_shared(state, shared, key, FINISH);
+                }
+                (Input::Finish, _) => {
+                    session.finishing = true;
+                    self.confirm_own(state, key, FINISH);
+                }
+                // The edge knows no such confirmation.
+                (Input::Confirm(FINISH), _) => {}
                 (Input::Confirm(number), Role::Member(shared)) => {
                     let shared = *shared;
                     self.confirm_shared(state, shared, key, number);
@@ -88,14 +109,18 @@ impl Shard {
                     }
                 }
                 (Input::Confirm(number), _) => self.confirm_own(state, key, number),
-                (Input::Finish, _) => self.close_session(state, key, CloseReason::Finished),
             }
         }
     }
 
-    fn grant(&self, state: &mut State, key: SessionKey, more: u32) {
+    fn grant(self: &Rc<Self>, state: &mut State, key: SessionKey, more: u32) {
         let Some(session) = state.sessions.get_mut(key) else { return };
         session.credit = session.credit.map(|credit| credit.saturating_add(more));
+        if let Some(nacks) = &mut session.nacks {
+            for again in std::mem::take(&mut nacks.held) {
+                nacks.tasks.spawn_local(self.clone().give_again(again, Instant::now()));
+            }
+        }
         if let Role::Member(shared) = session.role {
             self.shared_ready(state, shared);
         }
@@ -156,8 +181,9 @@ impl Shard {
             return self.close_session(state, again.session, CloseReason::TooManyNacks);
         }
         nacks.waiting += 1;
+        while nacks.tasks.try_join_next().is_some() {}
         let at = Instant::now() + Duration::from_millis(delay_ms);
-        tokio::task::spawn_local(self.clone().give_again(again, at));
+        nacks.tasks.spawn_local(self.clone().give_again(again, at));
     }
 
     async fn give_again(self: Rc<Self>, again: Again, at: Instant) {
@@ -178,16 +204,20 @@ impl Shard {
         let read = self.context.store.read(clock::now(), vec![range]).await;
         let message = read.ok().and_then(|pages| pages.into_iter().next());
         let message = message.and_then(|page| page.messages.into_iter().next());
-        self.gave_again(&again, message.as_ref());
+        self.gave_again(again, message.as_ref());
         self.context.mailbox.nudge();
     }
 
-    /// Gives a message again, whatever room there is: as many as may come again are bounded.
-    fn gave_again(&self, again: &Again, message: Option<&Message>) {
+    /// Gives a message again, whatever room its outbox has: as many as may come again are bounded. Without credit it
+    /// waits for that.
+    fn gave_again(&self, again: Again, message: Option<&Message>) {
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
         let Some(session) = state.sessions.get_mut(again.session) else { return };
         let nacks = session.nacks.get_or_insert_default();
+        if session.credit == Some(0) {
+            return nacks.held.push(again);
+        }
         nacks.waiting -= 1;
         let Some(message) = message.filter(|message| message.epoch == again.epoch) else { return };
         let acked = state.devices.get(&session.number).is_some_and(|device| {

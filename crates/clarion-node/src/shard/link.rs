@@ -66,6 +66,14 @@ impl LinkState {
         }
     }
 
+    /// Whether everything that was written has left.
+    pub(super) fn all_passed(&self) -> bool {
+        match &self.wire {
+            Wire::Tcp(_) => true,
+            Wire::Pipe(writer) => writer.all_passed(),
+        }
+    }
+
     /// The shard is to look again when everything that was written has left.
     pub(super) fn want_passed(&self) {
         if let Wire::Pipe(writer) = &self.wire

@@ -105,7 +105,7 @@ fn takes(session: &Session, held: usize, load: &Load) -> bool {
     if !written {
         session.link.want_passed();
     }
-    session.opened && session.closing.is_none() && counted && written
+    session.opened && session.closing.is_none() && !session.finishing && counted && written
 }
 
 impl Shard {
@@ -457,10 +457,13 @@ impl Shard {
         if epoch != 0 && epoch != cursor.epoch() {
             return;
         }
-        let (from, to) = seqs;
+        let (from, to) = (seqs.0.max(1), seqs.1.min(cursor.next().saturating_sub(1)));
         let mut moved = 0;
-        for seq in from.max(cursor.cursor().floor() + 1)..=to.min(cursor.next().saturating_sub(1)) {
+        // From one unacked seq to the next: a range may reach over any number of acked ones.
+        let mut seq = cursor.cursor().next_unacked(from);
+        while seq <= to {
             moved += u64::from(cursor.ack(seq) == clarion_core::shared_cursor::Acked::Now);
+            seq = cursor.cursor().next_unacked(seq + 1);
         }
         self.context.counters.acks.add(moved);
         self.shared_ready(state, key);

@@ -70,6 +70,8 @@ pub(super) struct Session {
     pub(super) dirty: bool,
     /// Its client was told that the stream is open: what is published from then on reaches it.
     pub(super) opened: bool,
+    /// Its client has nothing more to say; it ends when its acks are committed.
+    pub(super) finishing: bool,
     /// It ends when its outbox is empty, at the latest with this timer tick.
     pub(super) closing: Option<u64>,
     /// Lists leave it out: another session stands for the same connection.
@@ -120,6 +122,7 @@ impl Session {
             last_write: tick,
             dirty: false,
             opened: false,
+            finishing: false,
             closing: None,
             hidden: birth.hidden,
         }

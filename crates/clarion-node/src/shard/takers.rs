@@ -8,7 +8,9 @@ use super::members::SharedKey;
 use super::{Shard, State};
 use crate::attach::SharedPlan;
 use crate::clock;
+use super::confirm::FINISH;
 use clarion_core::mode::Member;
+use clarion_core::port::outlet::CloseReason;
 use clarion_core::port::store::ReadRange;
 use clarion_core::{Message, Seq};
 use std::rc::Rc;
@@ -40,6 +42,14 @@ impl Shard {
             shared.takers.push_back(taker);
         }
         self.shared_ready(&mut state, key);
+    }
+
+    /// Somebody asked, and waits no more.
+    pub(crate) fn taker_left(&self, plan: &SharedPlan) {
+        let mut state = self.state.borrow_mut();
+        if let Some(key) = state.shared_by_plan.get(plan).copied() {
+            self.shared_ready(&mut state, key);
+        }
     }
 
     /// Whether this shared cursor is in memory.
@@ -165,8 +175,11 @@ impl Shard {
         }
     }
 
-    /// Tells a session that its acks are committed.
+    /// Tells a session that its acks are committed; number 0 ends it.
     pub(super) fn confirm(&self, state: &mut State, key: super::SessionKey, number: u64) {
+        if number == FINISH {
+            return self.close_session(state, key, CloseReason::Finished);
+        }
         if let Some(session) = state.sessions.get_mut(key) {
             session.outlet.acks_stored(number, session.outbox.control());
             list_dirty(session, &mut state.dirty);

@@ -140,6 +140,8 @@ impl Shard {
             let shared = *shared;
             self.shared_ready(&mut state, shared);
         }
+        // One that is closing waits for this.
+        self.mark_dirty(&mut state, key);
         drop(state);
         self.context.mailbox.nudge();
     }
