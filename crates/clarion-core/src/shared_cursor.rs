@@ -274,6 +274,31 @@ impl SharedCursor {
         Acked::Now
     }
 
+    /// Acks by a lease that the caller has proved, though this object may not have given it: after a restart those who
+    /// were handed messages before still ack them. What lies further ahead than leases can reach is not taken.
+    pub fn ack_early(&mut self, seq: Seq) -> Acked {
+        if seq < self.next || self.cursor.is_acked(seq) {
+            return self.ack(seq);
+        }
+        let ahead = self.cursor.unacked(seq) - self.cursor.unacked(self.next - 1);
+        let reachable = seq <= self.head && ahead <= self.limits.max_unacked as u64;
+        if !reachable || !self.cursor.ack(seq) {
+            return Acked::Unknown;
+        }
+        self.dirty = true;
+        Acked::Now
+    }
+
+    /// Whether a seq may still be handed out: it is neither acked, nor leased, nor on its way to the dead list, nor
+    /// written to somebody.
+    pub fn may_come(&self, seq: Seq) -> bool {
+        if seq >= self.next {
+            !self.cursor.is_acked(seq)
+        } else {
+            self.back.contains_key(&seq) || self.given_back.contains(seq)
+        }
+    }
+
     /// The caller found that `seq`, which [`Self::upcoming`] named, is nothing to hand out (expired, erased, hidden):
     /// it counts as acked.
     pub fn skip(&mut self, seq: Seq) {
@@ -312,12 +337,6 @@ impl SharedCursor {
     /// Whether something waits to be written.
     pub fn is_dirty(&self) -> bool {
         self.dirty
-    }
-
-    /// Whether a seq may be handed out, now or later: it is not acked, and nobody has a lease on it.
-    pub fn is_due(&self, seq: Seq) -> bool {
-        let held = self.leases.contains_key(&seq) || self.dying.contains(&seq);
-        !self.cursor.is_acked(seq) && !held
     }
 
     /// Whether a write is under way.

@@ -6,18 +6,26 @@
 use crate::clock;
 use crate::history::HistoryPage;
 use crate::node::{Node, store_refusal};
+use crate::shared::reader_number;
 use clarion_core::port::store::{Done, Publish, ReadRange, Reader, Unit};
 use clarion_core::{Address, AddressKind, Code, Content, Message, Principal, Refusal, Seq, Verb};
 use std::sync::Arc;
 
 /// In front of the headers that tell whence a dead message came.
 const PREFIX: &str = "clarion-dead-";
+/// Longest idempotency key.
+const KEY_BYTES_MAX: usize = 256;
 /// Most messages that are put back at once.
 const PUT_BACK_MAX: usize = 1000;
 
-/// A message as its channel's dead list keeps it: with headers that tell its cursor, id, place and attempts.
+/// A message as its channel's dead list keeps it: with headers that tell its cursor, id, place and attempts, under a
+/// key of its own, so that a burial that is tried again buries nothing twice.
 pub(crate) fn dead_content(message: &Message, reader: &Reader, attempts: u32) -> Content {
     let group = String::from_utf8_lossy(&reader.as_bytes()[1..]).into_owned();
+    let mut key = format!("{group}/{}/{}", message.epoch, message.seq);
+    if key.len() > KEY_BYTES_MAX {
+        key = format!("{:016x}/{}/{}", reader_number(reader), message.epoch, message.seq);
+    }
     let mut content = (*message.content).clone();
     let facts = [
         ("group", group),
@@ -33,8 +41,7 @@ pub(crate) fn dead_content(message: &Message, reader: &Reader, attempts: u32) ->
     content.headers.extend(facts.map(header));
     // What nobody could handle is kept for people, whatever its life was.
     content.expires_at = None;
-    let key = format!("{}/{}/{}", reader.as_bytes().escape_ascii(), message.epoch, message.seq);
-    content.idempotency_key = (key.len() <= 256).then(|| key.into());
+    content.idempotency_key = Some(key.into());
     content
 }
 
@@ -75,12 +82,19 @@ impl Node {
         seqs.sort_unstable();
         seqs.dedup();
         let list = address.dead_list();
-        let mut back = 0;
+        let (mut back, mut result) = (0, Ok(()));
         for seq in seqs {
-            back += usize::from(self.put_one_back(address, &list, seq).await?);
+            match self.put_one_back(address, &list, seq).await {
+                Ok(was_there) => back += usize::from(was_there),
+                Err(refusal) => {
+                    result = Err(refusal);
+                    break;
+                }
+            }
         }
+        // Also after a failure: what was put back before it has left the list.
         self.trim_dead(&list).await?;
-        Ok(back)
+        result.map(|()| back)
     }
 
     async fn put_one_back(

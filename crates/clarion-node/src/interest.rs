@@ -44,7 +44,12 @@ impl InterestGuard<'_> {
 
 impl Interest {
     pub(crate) fn new(shard_count: usize) -> Self {
-        Self { shards: RwLock::default(), gates: AtomicUsize::new(0), comings: AtomicU64::new(0), shard_count }
+        Self {
+            shards: RwLock::default(),
+            gates: AtomicUsize::new(0),
+            comings: AtomicU64::new(0),
+            shard_count,
+        }
     }
 
     pub(crate) fn read(&self) -> InterestGuard<'_> {

@@ -4,6 +4,7 @@
 //! borrowed only between awaits; one tick = drain the mailbox, ask for pages, flush what is dirty. Must not know:
 //! protocols, drivers.
 
+mod ahead;
 mod bury;
 mod catch_up;
 mod confirm;
@@ -26,7 +27,7 @@ mod written;
 pub(crate) use mailbox::{Job, LiveDone, Mail, Mailbox};
 pub(crate) use session::SessionView;
 pub(crate) use slab::SessionKey;
-pub(crate) use takers::Taker;
+pub(crate) use takers::{Taken, Taker};
 
 use crate::attach::SharedPlan;
 use crate::committer::CommitQueue;

@@ -152,3 +152,23 @@ fn the_write_of_a_lost_history_is_not_taken_for_a_later_one() {
     cursor.end_flush(true);
     assert_eq!(cursor.begin_flush(), Some(Cursor::at(0)));
 }
+
+#[test]
+fn an_ack_by_a_lease_from_before_a_restart_is_taken() {
+    let mut stored = Cursor::at(1);
+    stored.ack_run(3, 3);
+    let mut cursor = SharedCursor::new(1, stored, 20, LIMITS);
+    assert_eq!(hand_out(&mut cursor, 1, 0), Some(2));
+    assert!(!cursor.may_come(2) && !cursor.may_come(3) && cursor.may_come(4));
+    assert_eq!((cursor.ack(5), cursor.ack_early(5)), (Acked::Unknown, Acked::Now));
+    assert_eq!((cursor.ack_early(5), cursor.ack_early(3)), (Acked::Before, Acked::Before));
+    assert_eq!(cursor.ack_early(10), Acked::Unknown, "4, 6, 7, 8 and 9 lie before it");
+    assert_eq!(cursor.ack_early(21), Acked::Unknown, "above the head");
+    assert!(cursor.is_dirty() && !cursor.may_come(5));
+    let out: Vec<_> = (0..3).map(|_| hand_out(&mut cursor, 1, 0)).collect();
+    assert_eq!(out, [Some(4), Some(6), Some(7)]);
+    assert_eq!(cursor.nack(6, 1, 0, 0), Ended::Back(6));
+    assert!(cursor.may_come(6));
+    assert_eq!(cursor.ack_early(6), Acked::Now);
+    assert_eq!((cursor.unacked(), cursor.settling()), (3, 0));
+}

@@ -1,15 +1,16 @@
 //! Dead messages: handed out too often, they move to their channel's dead list.
 //!
-//! Invariant: a message is acked on its cursor only in the commit that put it into the dead list, or after it; when
-//! that fails it is tried again. Must not know: how a dead list is read.
+//! Invariant: a message is acked on its cursor only after the commit that put it into the dead list; when that fails it
+//! is tried again. Must not know: how a dead list is read.
 
 use super::members::SharedKey;
 use super::{Shard, State};
+use crate::attach::SharedPlan;
 use crate::clock;
 use crate::committer::Reply;
 use crate::dead::dead_content;
-use clarion_core::port::store::{Done, Move, Publish, ReadRange, Unit};
-use clarion_core::{AddressKind, Cursor, Seq};
+use clarion_core::port::store::{Done, Publish, ReadRange, Unit};
+use clarion_core::{AddressKind, Code, Epoch, Message, Seq};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,12 +46,9 @@ impl Shard {
 
     /// Returns whether nothing is left to do.
     async fn bury_once(self: &Rc<Self>, key: SharedKey, seq: Seq) -> bool {
-        let (plan, epoch) = {
-            let mut state = self.state.borrow_mut();
-            let Some(shared) = state.shared.get_mut(key) else { return true };
-            let Some(cursor) = &shared.cursor else { return true };
-            (shared.plan.clone(), cursor.epoch())
-        };
+        // Many may die at once, and each is a whole message in memory.
+        let Ok(_permit) = self.loads.acquire().await else { return true };
+        let Some((plan, epoch)) = self.dying(key, seq) else { return true };
         let range = ReadRange {
             channel: plan.channel.clone(),
             from: seq,
@@ -63,40 +61,73 @@ impl Shard {
             return false;
         };
         let message = pages.into_iter().next().and_then(|page| page.messages.into_iter().next());
-        let mut units = Vec::new();
-        if let Some(message) = message.filter(|message| message.epoch == epoch) {
-            let attempts = self.context.config.max_attempts;
-            units.push(Unit::Publish(Publish {
-                channel: plan.channel.dead_list(),
-                content: Arc::new(dead_content(&message, &plan.reader, attempts)),
-                refs: Vec::new(),
-                retention: self.context.config.retention.of(AddressKind::Dead),
-            }));
+        let message = message.filter(|message| message.epoch == epoch);
+        // Without one nothing is left of it: it expired or was erased.
+        let buries = message.is_some();
+        if let Some(message) = message
+            && let Err(refused) = self.put_into_dead_list(&plan, &message).await
+        {
+            self.not_buried(key, &plan, refused);
+            return false;
         }
-        // The ack merges what is acked with this one; the floor stays where the stored cursor has it.
-        let mut cursor = Cursor::default();
-        cursor.ack_run(seq, seq);
-        units.push(Unit::Ack {
-            reader: plan.reader.clone(),
-            moves: vec![Move { channel: plan.channel.clone(), epoch, cursor }],
-        });
-        let buries = units.len() > 1;
+        self.buried(key, epoch, seq, buries);
+        true
+    }
+
+    /// What a message that dies belongs to; `None` when it was acked meanwhile, or its cursor or history is gone.
+    fn dying(&self, key: SharedKey, seq: Seq) -> Option<(SharedPlan, Epoch)> {
+        let mut state = self.state.borrow_mut();
+        let shared = state.shared.get_mut(key)?;
+        let cursor = shared.cursor.as_ref().filter(|cursor| !cursor.cursor().is_acked(seq))?;
+        Some((shared.plan.clone(), cursor.epoch()))
+    }
+
+    /// Fails with the refusal, if there is one: then nothing was stored.
+    async fn put_into_dead_list(
+        &self,
+        plan: &SharedPlan,
+        message: &Message,
+    ) -> Result<(), Option<Code>> {
+        let attempts = self.context.config.max_attempts;
+        let publish = Publish {
+            channel: plan.channel.dead_list(),
+            content: Arc::new(dead_content(message, &plan.reader, attempts)),
+            refs: Vec::new(),
+            retention: self.context.config.retention.of(AddressKind::Dead),
+        };
         let (sender, answer) = oneshot::channel();
-        if self.context.queue.submit(units, Reply::Task(sender), true).is_err() {
-            return false;
+        let units = vec![Unit::Publish(publish)];
+        self.context.queue.submit(units, Reply::Task(sender), true).map_err(|r| Some(r.code))?;
+        match answer.await {
+            Ok(Ok((_, results))) => match results.first() {
+                Some(Done::Published(_)) => Ok(()),
+                Some(Done::Refused(code)) => Err(Some(*code)),
+                _ => Err(None),
+            },
+            Ok(Err(error)) => Err(Some(error.code())),
+            Err(_) => Err(None),
         }
-        let Ok(Ok((_, results))) = answer.await else { return false };
-        if results.iter().any(|done| matches!(done, Done::Refused(_))) {
-            tracing::warn!(channel = ?plan.channel, "a dead list takes nothing");
-            return false;
+    }
+
+    fn not_buried(&self, key: SharedKey, plan: &SharedPlan, refused: Option<Code>) {
+        let mut state = self.state.borrow_mut();
+        let Some(shared) = state.shared.get_mut(key) else { return };
+        // Once, not for each message and try.
+        if !std::mem::replace(&mut shared.told_full, true) {
+            let reason = refused.map_or("no answer", Code::name);
+            tracing::warn!(channel = ?plan.channel, reason, "a dead list takes nothing");
         }
+    }
+
+    fn buried(&self, key: SharedKey, epoch: Epoch, seq: Seq, buries: bool) {
+        self.context.counters.died.add(u64::from(buries));
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
-        if let Some(cursor) = state.shared.get_mut(key).and_then(|shared| shared.cursor.as_mut()) {
+        let Some(shared) = state.shared.get_mut(key) else { return };
+        shared.told_full = false;
+        if let Some(cursor) = shared.cursor.as_mut().filter(|cursor| cursor.epoch() == epoch) {
             cursor.ack(seq);
         }
-        self.context.counters.died.add(u64::from(buries));
         self.shared_ready(state, key);
-        true
     }
 }

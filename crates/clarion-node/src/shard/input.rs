@@ -74,7 +74,10 @@ impl Shard {
                     Input::Ack { channel: Some(channel), .. }
                     | Input::Nack { channel: Some(channel), .. },
                     Role::Member(shared),
-                ) if !state.shared.get_mut(*shared).is_some_and(|of| of.plan.channel == channel) => {}
+                ) if !state
+                    .shared
+                    .get_mut(*shared)
+                    .is_some_and(|of| of.plan.channel == channel) => {}
                 (Input::Ack { epoch, from, to, .. }, Role::Member(shared)) => {
                     let shared = *shared;
                     self.ack_shared(state, shared, epoch, (if from == 0 { to } else { from }, to));

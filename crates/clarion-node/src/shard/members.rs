@@ -1,9 +1,8 @@
 //! Shared cursors at work: their members on this shard, and the hand-out of messages under leases (design §1.6).
 //!
-//! Owns: for each shared cursor that is in use, its state in memory, its members and those who wait for single messages,
-//! and the messages read ahead for it. Invariants: all members of a cursor are on the cursor's one shard; it is in the
-//! live list before its head is read; it leaves memory only when nothing of it is unacked or unwritten. Must not know:
-//! protocols, how a lease token looks.
+//! Owns: for each shared cursor that is in use, its state in memory, its members and those who wait for single messages.
+//! Invariants: all members of a cursor are on the cursor's one shard; it leaves memory only when nothing of it is unacked
+//! or unwritten. Must not know: protocols, how a lease token looks, how the channel is read (that is `ahead`).
 
 use super::confirm::{Confirms, Unwritten};
 use super::deliver::{list_dirty, make_room, put};
@@ -17,9 +16,9 @@ use crate::clock;
 use crate::committer::{Flusher, Reply};
 use crate::pipe::End;
 use clarion_core::mode::Member;
-use clarion_core::port::outlet::{CloseReason, Given};
-use clarion_core::port::store::{Move, StoreError, Unit};
-use clarion_core::shared_cursor::{Ended, Leave, Limits, SharedCursor};
+use clarion_core::port::outlet::Given;
+use clarion_core::port::store::{Move, Unit};
+use clarion_core::shared_cursor::{Ended, Leave, SharedCursor};
 use clarion_core::{Epoch, Message, Millis, Seq};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -36,15 +35,21 @@ pub(super) struct Shared {
     pub(super) plan: SharedPlan,
     /// `None` until it is read from the store.
     pub(super) cursor: Option<SharedCursor>,
-    members: Vec<SessionKey>,
+    /// Its state is being read.
+    pub(super) loading: bool,
+    pub(super) members: Vec<SessionKey>,
     /// Whose turn it is.
     turn: usize,
     pub(super) takers: VecDeque<Taker>,
     /// What was read or hinted; `None` = nothing is there (expired, erased).
     pub(super) known: BTreeMap<Seq, Option<Arc<Message>>>,
-    reading: bool,
+    pub(super) reading: bool,
     /// The last commit that was hinted while the cursor was not in memory.
-    hinted: Option<(Epoch, Seq)>,
+    pub(super) hinted: Option<(Epoch, Seq)>,
+    /// Acks that came while it was being read.
+    pub(super) early: Vec<(Epoch, Seq)>,
+    /// The log says already that its dead list takes nothing.
+    pub(super) told_full: bool,
     confirms: Confirms,
     /// It is in the list of those that may hand out.
     ready: bool,
@@ -58,16 +63,19 @@ pub(super) fn member_of(key: SessionKey) -> Member {
 }
 
 impl Shared {
-    fn new(plan: SharedPlan) -> Self {
+    pub(super) fn new(plan: SharedPlan) -> Self {
         Self {
             plan,
             cursor: None,
+            loading: false,
             members: Vec::new(),
             turn: 0,
             takers: VecDeque::new(),
             known: BTreeMap::new(),
             reading: false,
             hinted: None,
+            early: Vec::new(),
+            told_full: false,
             confirms: Confirms::default(),
             ready: false,
             listed: false,
@@ -127,117 +135,11 @@ impl Shard {
         self.context.mailbox.nudge();
     }
 
-    fn open_member(&self, state: &mut State, key: SessionKey) {
+    pub(super) fn open_member(&self, state: &mut State, key: SessionKey) {
         if let Some(session) = state.sessions.get_mut(key) {
             session.open();
         }
         self.mark_dirty(state, key);
-    }
-
-    /// The cursor of this plan; it enters the live list, then its state is read.
-    pub(super) fn shared_of(self: &Rc<Self>, plan: SharedPlan) -> SharedKey {
-        let mut guard = self.state.borrow_mut();
-        let state = &mut *guard;
-        if let Some(key) = state.shared_by_plan.get(&plan) {
-            return *key;
-        }
-        let key = state.shared.insert(|_| Shared::new(plan.clone()));
-        state.live.entry(&plan.channel, &self.context).shared.push(key);
-        state.shared_by_plan.insert(plan, key);
-        drop(guard);
-        tokio::task::spawn_local(self.clone().load_shared(key));
-        key
-    }
-
-    async fn load_shared(self: Rc<Self>, key: SharedKey) {
-        let Ok(_permit) = self.loads.acquire().await else { return };
-        let plan = {
-            let mut state = self.state.borrow_mut();
-            let Some(shared) = state.shared.get_mut(key) else { return };
-            shared.plan.clone()
-        };
-        let store = self.context.store.clone();
-        let heads = store.heads(vec![plan.channel.clone()]).await;
-        let readers = store.readers(plan.channel.clone()).await;
-        let loaded = heads.and_then(|heads| Ok((heads, readers?)));
-        self.shared_loaded(key, &plan, loaded);
-        self.context.mailbox.nudge();
-    }
-
-    fn shared_loaded(
-        &self,
-        key: SharedKey,
-        plan: &SharedPlan,
-        loaded: Result<
-            (Vec<clarion_core::port::store::Head>, Vec<clarion_core::port::store::StoredCursor>),
-            StoreError,
-        >,
-    ) {
-        let mut guard = self.state.borrow_mut();
-        let state = &mut *guard;
-        let Some(shared) = state.shared.get_mut(key) else { return };
-        let (heads, readers) = match loaded {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                tracing::warn!(%error, channel = ?plan.channel, "a shared cursor could not be read");
-                shared.takers.clear();
-                for member in shared.members.clone() {
-                    self.close_session(state, member, CloseReason::Store);
-                }
-                return;
-            }
-        };
-        let head = heads.first().copied().unwrap_or_default();
-        let stored = readers.into_iter().find(|s| s.reader == plan.reader && s.epoch == head.epoch);
-        // Without a cursor in this history everything kept is new.
-        let cursor = stored.map_or_else(
-            || clarion_core::Cursor::at(head.first.saturating_sub(1)),
-            |stored| stored.cursor,
-        );
-        let mut cursor = SharedCursor::new(head.epoch, cursor, head.last, self.shared_limits());
-        if let Some((epoch, seq)) = shared.hinted {
-            cursor.raise_head(epoch, seq);
-        }
-        shared.cursor = Some(cursor);
-        for member in shared.members.clone() {
-            self.open_member(state, member);
-        }
-        self.shared_ready(state, key);
-    }
-
-    fn shared_limits(&self) -> Limits {
-        let config = &self.context.config;
-        Limits {
-            max_unacked: config.max_unacked,
-            ack_wait_ms: Some(config.ack_wait.as_millis() as u64),
-            max_attempts: (config.max_attempts > 0).then_some(config.max_attempts),
-            settle_ms: config.settle.as_millis() as u64,
-        }
-    }
-
-    /// A commit of the channel.
-    pub(super) fn shared_record(&self, state: &mut State, key: SharedKey, message: &Arc<Message>) {
-        let ahead = self.context.config.page_messages as u64;
-        let Some(shared) = state.shared.get_mut(key) else { return };
-        match &mut shared.cursor {
-            None => shared.hinted = Some((message.epoch, message.seq)),
-            Some(cursor) if cursor.epoch() == message.epoch || cursor.epoch() == 0 => {
-                if cursor.epoch() == 0 {
-                    cursor.restart(message.epoch, 1, message.seq);
-                }
-                cursor.raise_head(message.epoch, message.seq);
-                if message.seq.saturating_sub(cursor.next()) < ahead {
-                    shared.known.insert(message.seq, Some(message.clone()));
-                }
-            }
-            // Another history: a page tells what it is.
-            Some(_) => shared.known.clear(),
-        }
-        let other = shared.cursor.as_ref().is_some_and(|cursor| cursor.epoch() != message.epoch);
-        if other {
-            self.read_shared(state, key, 1);
-        }
-        self.shared_ready(state, key);
     }
 
     /// Lists a shared cursor for the end of the tick.
@@ -546,85 +448,6 @@ impl Shard {
         }
         for (session, number) in told {
             self.confirm(state, session, number);
-        }
-        self.shared_ready(state, key);
-    }
-
-    /// The channel has grown up to here, and its records did not fit into the mailbox.
-    pub(super) fn shared_head(&self, state: &mut State, key: SharedKey, epoch: Epoch, seq: Seq) {
-        let Some(shared) = state.shared.get_mut(key) else { return };
-        match &mut shared.cursor {
-            Some(cursor) => drop(cursor.raise_head(epoch, seq)),
-            None => shared.hinted = Some((epoch, seq)),
-        }
-        self.shared_ready(state, key);
-    }
-
-    /// Tries again what could not be read.
-    pub(super) fn retry_shared(&self) {
-        let mut guard = self.state.borrow_mut();
-        let state = &mut *guard;
-        for key in std::mem::take(&mut state.shared_retry) {
-            self.shared_ready(state, key);
-        }
-    }
-
-    /// Nobody waits for single messages any more.
-    pub(super) fn stop_takers(&self) {
-        let mut guard = self.state.borrow_mut();
-        for key in guard.shared.keys() {
-            if let Some(shared) = guard.shared.get_mut(key) {
-                shared.takers.clear();
-                if let Some(cursor) = &mut shared.cursor {
-                    cursor.settle_all();
-                }
-            }
-            self.shared_settled(&mut guard, key);
-        }
-    }
-
-    /// Asks for the page that begins with `seq`.
-    pub(super) fn read_shared(&self, state: &mut State, key: SharedKey, seq: Seq) {
-        if let Some(shared) = state.shared.get_mut(key)
-            && !std::mem::replace(&mut shared.reading, true)
-        {
-            state.shared_reads.push((key, seq));
-        }
-    }
-
-    /// A page is here.
-    pub(super) fn shared_page(
-        &self,
-        state: &mut State,
-        key: SharedKey,
-        seq: Seq,
-        page: Result<clarion_core::port::store::Page, StoreError>,
-    ) {
-        let Some(shared) = state.shared.get_mut(key) else { return };
-        shared.reading = false;
-        let Some(cursor) = &mut shared.cursor else { return };
-        let page = match page {
-            Ok(page) => page,
-            Err(error) => {
-                tracing::debug!(%error, channel = ?shared.plan.channel, "a page could not be read");
-                return state.shared_retry.push(key);
-            }
-        };
-        if page.head.epoch != cursor.epoch() {
-            cursor.restart(page.head.epoch, page.head.first, page.head.last);
-            shared.known.clear();
-        } else {
-            cursor.raise_head(page.head.epoch, page.head.last);
-            cursor.trimmed(page.head.first);
-            let first = page.head.first.max(seq);
-            for seq in first..=page.through {
-                shared.known.entry(seq).or_insert(None);
-            }
-            for message in page.messages {
-                shared.known.insert(message.seq, Some(Arc::new(message)));
-            }
-            // Only what may be handed out is worth its memory.
-            shared.known.retain(|seq, _| cursor.is_due(*seq));
         }
         self.shared_ready(state, key);
     }
