@@ -12,9 +12,10 @@ use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 /// What an HTTP/2 client says first (RFC 9113 §3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -35,6 +36,9 @@ pub(super) fn goodbye(code: Code) -> Vec<u8> {
     bytes
 }
 
+/// Between two looks at a preface that comes in parts.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
 /// How a client's first bytes look.
 enum First {
     Http2,
@@ -52,7 +56,7 @@ async fn first(stream: &TcpStream) -> First {
             Ok(n) if bytes[..n] != PREFACE[..n] => return First::Other,
             Ok(n) if n == PREFACE.len() => return First::Http2,
             // Peeking again would return at once: the rest is waited for by reading readiness anew.
-            Ok(n) if n == seen => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
+            Ok(n) if n == seen => sleep_until(Instant::now() + LOOK_AGAIN).await,
             Ok(n) => seen = n,
         }
     }
