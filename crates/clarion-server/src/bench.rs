@@ -1,4 +1,4 @@
-//! `clarion bench`: loads a running server over HTTP and measures both ends.
+//! `clarion bench`: loads a running server over HTTP or gRPC and measures both ends.
 //!
 //! Owns: the workloads, the cheap load generator under them, and the one form in which every measurement is told
 //! ([`Report`]). One thread, so that most of the machine is left to the server. Must not know: the server's insides
@@ -6,6 +6,7 @@
 
 mod committer;
 mod fanout;
+mod grpc;
 mod histogram;
 mod http;
 mod idle;
@@ -17,6 +18,7 @@ mod process;
 mod progress;
 mod publish;
 mod sse;
+mod tally;
 
 use std::{
     io::{self, Write},
@@ -69,6 +71,8 @@ enum Workload {
     Offline(offline::Args),
     /// One of many streams stops reading.
     Stalled(fanout::StalledArgs),
+    /// The workloads over gRPC.
+    Grpc(grpc::Args),
     /// The node's committer alone, in this process, without HTTP.
     Committer(committer::Args),
 }
@@ -92,8 +96,17 @@ enum BenchError {
     Unreachable { at: String, cause: io::Error },
     #[error("the server refused: HTTP status {status}: {body}")]
     Refused { status: u16, body: String },
+    #[error("the server refused: gRPC status {code}: {detail}")]
+    Grpc { code: u16, detail: String },
     #[error("{0}")]
     Other(String),
+}
+
+impl BenchError {
+    /// Another request may succeed: RESOURCE_EXHAUSTED or UNAVAILABLE.
+    fn is_passing(&self) -> bool {
+        matches!(self, Self::Grpc { code: 8 | 14, .. })
+    }
 }
 
 impl Bench {
@@ -126,17 +139,17 @@ async fn measure(args: Args) -> Result<(), BenchError> {
         let _ = writeln!(io::stdout(), "{line}");
         return Ok(());
     }
-    let url = &args.server.url;
-    let unreachable = |cause| BenchError::Unreachable { at: url.authority(), cause };
-    let at = tokio::net::lookup_host((url.host(), url.port()))
-        .await
-        .map_err(unreachable)?
-        .next()
-        .ok_or_else(|| unreachable(io::ErrorKind::AddrNotAvailable.into()))?;
+    let (url, key) = (&args.server.url, args.server.key());
+    let (authority, found) = match &args.workload {
+        Workload::Grpc(grpc) => (grpc.address().to_owned(), lookup(grpc.address()).await),
+        _ => (url.authority(), lookup((url.host(), url.port())).await),
+    };
+    let unreachable = |cause| BenchError::Unreachable { at: authority.clone(), cause };
+    let at = found.map_err(unreachable)?;
     drop(tokio::net::TcpStream::connect(at).await.map_err(unreachable)?);
     let bench = Bench {
         at,
-        head: http::HeadLines::new(url, args.server.key().as_deref()),
+        head: http::HeadLines::new(url, key.as_deref()),
         server: ServerProcess::find(args.pid, args.ready_file.as_deref(), at)?,
         progress,
         json: args.json,
@@ -147,7 +160,13 @@ async fn measure(args: Args) -> Result<(), BenchError> {
         Workload::Fanout(workload) => fanout::run(&bench, &workload).await,
         Workload::Idle(workload) => idle::run(&bench, &workload).await,
         Workload::Offline(workload) => offline::run(&bench, workload).await,
+        Workload::Grpc(workload) => grpc::run(&bench, key, workload).await,
         Workload::Stalled(workload) => fanout::run_stalled(&bench, &workload).await,
         Workload::Committer(_) => Ok(()),
     }
+}
+
+async fn lookup(place: impl tokio::net::ToSocketAddrs) -> io::Result<SocketAddr> {
+    let found = tokio::net::lookup_host(place).await?.next();
+    found.ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
 }

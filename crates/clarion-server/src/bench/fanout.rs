@@ -3,31 +3,20 @@
 //! A message is under way from its publish until every stream has it (or has shown that it will not get it): the load
 //! closes its loop over the slowest part. Must not know: the server's insides.
 
-use std::{
-    cell::{Cell, RefCell},
-    rc::Rc,
-    time::Duration,
-};
+use std::rc::Rc;
 
 use clarion_client::encode_component;
 use memchr::memmem::Finder;
-use tokio::{
-    sync::{Notify, Semaphore},
-    task::JoinSet,
-};
+use tokio::task::JoinSet;
 
 use super::{
     Bench, BenchError,
-    histogram::Histogram,
     http::Poster,
-    lanes::Lanes,
-    meter::{Faults, Meter},
-    payload::{Clock, MARK, Stamp, find_stamp, put_message},
+    meter::Meter,
+    payload::{MARK, find_stamp, put_message},
     sse::SseConn,
+    tally::Tally,
 };
-
-/// With no delivery for so long, what is missing is lost.
-const QUIET: Duration = Duration::from_secs(10);
 
 /// What to fan out.
 #[derive(Debug, Clone, clap::Args)]
@@ -132,33 +121,13 @@ fn target(address: &str) -> String {
 struct Run {
     bench: Rc<Bench>,
     args: Args,
-    clock: Clock,
-    window: Semaphore,
-    taken: Cell<u64>,
-    sent: Vec<Cell<u32>>,
-    received: Cell<u64>,
-    settled: Cell<u64>,
-    credited: Cell<u64>,
-    latency: RefCell<Histogram>,
-    faults: RefCell<Faults>,
-    changed: Notify,
-    finished: Notify,
+    tally: Tally,
 }
 
 async fn measure(bench: &Rc<Bench>, args: Args, name: &str) -> Result<(), BenchError> {
     let run = Rc::new(Run {
         bench: Rc::clone(bench),
-        clock: Clock::new(),
-        window: Semaphore::new(args.in_flight as usize),
-        taken: Cell::new(0),
-        sent: (0..args.publishers).map(|_| Cell::new(0)).collect(),
-        received: Cell::new(0),
-        settled: Cell::new(0),
-        credited: Cell::new(0),
-        latency: RefCell::new(Histogram::new()),
-        faults: RefCell::default(),
-        changed: Notify::new(),
-        finished: Notify::new(),
+        tally: Tally::new(args.publishers, args.streams, args.messages, args.in_flight),
         args,
     });
     let streams = open(&run).await?;
@@ -175,17 +144,15 @@ async fn measure(bench: &Rc<Bench>, args: Args, name: &str) -> Result<(), BenchE
     for (lane, poster) in (0u32..).zip(publishers) {
         writers.spawn_local(publish(Rc::clone(&run), poster, lane));
     }
-    let result = settle(&run, &mut writers).await;
-    let latency = run.latency.replace(Histogram::new());
-    let report =
-        meter.finish(bench.server.as_ref(), name, run.received.get(), latency, Faults::default());
+    let result = run.tally.settle(&mut writers).await;
+    let report = run.tally.report(bench, meter, name);
     // Each reader settles its account when it is told to.
-    run.finished.notify_waiters();
+    run.tally.finish();
     while let Some(done) = readers.join_next().await {
         done.map_err(|e| BenchError::Other(e.to_string()))?;
     }
     result?;
-    bench.tell(&super::Report { faults: *run.faults.borrow(), ..report });
+    bench.tell(&super::Report { faults: run.tally.faults(), ..report });
     Ok(())
 }
 
@@ -208,53 +175,18 @@ async fn open(run: &Rc<Run>) -> Result<Vec<SseConn>, BenchError> {
     Ok(streams)
 }
 
-/// Waits until every message is with every stream, or nothing moves any more.
-async fn settle(
-    run: &Run,
-    writers: &mut JoinSet<Result<(), BenchError>>,
-) -> Result<(), BenchError> {
-    let total = run.args.messages * run.args.streams;
-    while run.settled.get() < total {
-        let before = run.settled.get();
-        tokio::select! {
-            () = run.changed.notified() => {}
-            Some(done) = writers.join_next() => done.map_err(|e| BenchError::Other(e.to_string()))??,
-            () = quiet() => {
-                if run.settled.get() == before {
-                    run.window.close();
-                    break;
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-async fn quiet() {
-    tokio::time::sleep_until(tokio::time::Instant::now() + QUIET).await;
-}
-
 async fn publish(run: Rc<Run>, mut poster: Poster, lane: u32) -> Result<(), BenchError> {
     let depth = run.args.in_flight.div_ceil(run.args.publishers);
     let mut under_way = 0;
     let mut body = Vec::new();
     loop {
-        while under_way < depth && run.taken.get() < run.args.messages {
+        while under_way < depth {
             // Only with nothing under way may it wait: answers come first.
-            let permit = if under_way == 0 {
-                run.window.acquire().await.ok()
-            } else {
-                run.window.try_acquire().ok()
+            let stamp = match under_way {
+                0 => run.tally.next(lane).await,
+                _ => run.tally.try_next(lane),
             };
-            let Some(permit) = permit else { break };
-            if run.taken.get() >= run.args.messages {
-                break;
-            }
-            permit.forget();
-            run.taken.set(run.taken.get() + 1);
-            let number = run.sent[lane as usize].get();
-            run.sent[lane as usize].set(number + 1);
-            let stamp = Stamp { lane, number, micros: run.clock.micros() };
+            let Some(stamp) = stamp else { break };
             body.clear();
             put_message(&mut body, &run.args.address, stamp, run.args.size, false);
             poster.push(&body);
@@ -276,11 +208,15 @@ async fn publish(run: Rc<Run>, mut poster: Poster, lane: u32) -> Result<(), Benc
 
 async fn read(run: Rc<Run>, mut stream: SseConn) {
     let finder = Finder::new(MARK);
-    let mut lanes = Lanes::new(run.sent.len());
-    let finished = run.finished.notified();
+    let mut lanes = run.tally.lanes();
+    let finished = run.tally.finished();
     tokio::pin!(finished);
     loop {
-        let mut take = |event: &[u8]| run.take(&finder, &mut lanes, event);
+        let mut take = |event: &[u8]| {
+            if let Some(stamp) = find_stamp(&finder, event) {
+                run.tally.take(&run.bench.progress, &mut lanes, stamp);
+            }
+        };
         let pumped = tokio::select! {
             biased;
             pumped = stream.pump(&mut take) => pumped,
@@ -292,26 +228,7 @@ async fn read(run: Rc<Run>, mut stream: SseConn) {
             break;
         }
     }
-    let sent: Vec<u32> = run.sent.iter().map(Cell::get).collect();
-    run.faults.borrow_mut().add(lanes.faults(&sent));
-}
-
-impl Run {
-    fn take(&self, finder: &Finder<'_>, lanes: &mut Lanes, event: &[u8]) {
-        let Some(stamp) = find_stamp(finder, event) else { return };
-        self.received.set(self.received.get() + 1);
-        let micros = self.clock.micros().saturating_sub(stamp.micros);
-        self.latency.borrow_mut().record_micros(micros);
-        let settled = self.settled.get() + lanes.take(stamp.lane, stamp.number);
-        self.settled.set(settled);
-        let whole = settled / self.args.streams;
-        if whole > self.credited.get() {
-            self.window.add_permits((whole - self.credited.get()) as usize);
-            self.credited.set(whole);
-            self.changed.notify_one();
-            self.bench.progress.show("delivered", settled, self.args.messages * self.args.streams);
-        }
-    }
+    run.tally.settle_account(&lanes);
 }
 
 #[cfg(test)]

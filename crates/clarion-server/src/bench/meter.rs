@@ -46,6 +46,8 @@ pub(super) struct ServerFigures {
     pub(super) cpu_seconds: f64,
     pub(super) peak_rss_kib: u64,
     pub(super) kib_per_connection: Option<f64>,
+    /// CPU time while nothing happened, in percent of one core.
+    pub(super) percent_at_rest: Option<f64>,
 }
 
 impl Meter {
@@ -73,6 +75,7 @@ impl Meter {
             cpu_seconds: end - start,
             peak_rss_kib,
             kib_per_connection: None,
+            percent_at_rest: None,
         });
         Report { workload: workload.into(), messages, seconds, latency, server, faults }
     }
@@ -94,8 +97,16 @@ impl Report {
                 "cpu_s_per_million": round(self.per_million(s.cpu_seconds), 1000.0),
                 "rss_mib": round(s.peak_rss_kib as f64 / 1024.0, 10.0),
             });
-            if let (Value::Object(fields), Some(kib)) = (&mut fields, s.kib_per_connection) {
-                fields.insert("kib_per_connection".into(), json!(round(kib, 100.0)));
+            if let Value::Object(fields) = &mut fields {
+                let more = [
+                    ("kib_per_connection", s.kib_per_connection),
+                    ("cpu_percent_at_rest", s.percent_at_rest),
+                ];
+                for (name, value) in more {
+                    if let Some(value) = value {
+                        fields.insert(name.into(), json!(round(value, 100.0)));
+                    }
+                }
             }
             fields
         });
@@ -123,12 +134,14 @@ impl Report {
             None => "the server's process is not known (--pid)".to_owned(),
             Some(s) => {
                 let each = s.kib_per_connection.map(|k| format!(", {k:.2} KiB per connection"));
+                let rest = s.percent_at_rest.map(|p| format!(", {p:.2} % of a core at rest"));
                 format!(
-                    "server: {:.3} CPU s per million ({:.2} s), peak memory {:.1} MiB{}",
+                    "server: {:.3} CPU s per million ({:.2} s), peak memory {:.1} MiB{}{}",
                     self.per_million(s.cpu_seconds),
                     s.cpu_seconds,
                     s.peak_rss_kib as f64 / 1024.0,
-                    each.unwrap_or_default()
+                    each.unwrap_or_default(),
+                    rest.unwrap_or_default()
                 )
             }
         };

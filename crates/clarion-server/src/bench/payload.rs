@@ -14,14 +14,22 @@ pub(super) struct Stamp {
     pub(super) micros: u64,
 }
 
-/// What a delivered payload is found by.
+/// What a delivered payload is found by in JSON.
 pub(super) const MARK: &[u8] = b"\"text\":\"clb.";
+/// What it is found by elsewhere.
+pub(super) const TEXT_MARK: &[u8] = b"clb.";
 
 /// Appends `{"address":…,"text":…}`; the text has `size` bytes, or as many as the stamp takes.
 pub(super) fn put_message(out: &mut Vec<u8>, address: &str, stamp: Stamp, size: usize, live: bool) {
     out.extend_from_slice(b"{\"address\":\"");
     out.extend_from_slice(address.as_bytes());
     out.extend_from_slice(b"\",\"text\":\"");
+    put_text(out, stamp, size);
+    out.extend_from_slice(if live { b"\",\"expire\":0}" } else { b"\"}" });
+}
+
+/// Appends the text alone: `size` bytes, or as many as the stamp takes.
+pub(super) fn put_text(out: &mut Vec<u8>, stamp: Stamp, size: usize) {
     let start = out.len();
     let Stamp { lane, number, micros } = stamp;
     // Writing to a Vec cannot fail.
@@ -29,12 +37,11 @@ pub(super) fn put_message(out: &mut Vec<u8>, address: &str, stamp: Stamp, size: 
     if out.len() < start + size {
         out.resize(start + size, b'x');
     }
-    out.extend_from_slice(if live { b"\",\"expire\":0}" } else { b"\"}" });
 }
 
 /// Finds the stamp in an event; `None` when it is none of ours.
 pub(super) fn find_stamp(finder: &memchr::memmem::Finder<'_>, event: &[u8]) -> Option<Stamp> {
-    let mut rest = event.get(finder.find(event)? + MARK.len()..)?;
+    let mut rest = event.get(finder.find(event)? + finder.needle().len()..)?;
     let mut next = || {
         let mut value = 0u64;
         loop {

@@ -9,6 +9,7 @@
 
 mod api;
 mod bad_input;
+mod bench_grpc;
 mod clients;
 mod crash;
 mod data_dir;
