@@ -91,7 +91,7 @@ impl EndingShared {
     }
 
     /// The trailers, once the status is set or nobody is left to set it.
-    fn poll_trailers(&self, context: &mut Context<'_>) -> Poll<HeaderMap> {
+    fn poll_trailers(&self, context: &Context<'_>) -> Poll<HeaderMap> {
         let mut inner = self.lock();
         let status = match inner.status.take() {
             Some(status) => status,

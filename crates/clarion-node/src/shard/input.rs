@@ -4,7 +4,7 @@
 
 use super::confirm::{FINISH, Unwritten};
 use super::deliver::put;
-use super::members::member_of;
+use super::members::{SharedKey, member_of};
 use super::session::{Role, Session};
 use super::written::{Sent, note_sent};
 use super::{SessionKey, Shard, State};
@@ -53,6 +53,13 @@ struct Again {
     attempt: u32,
 }
 
+/// The session ends with the confirmation of its acks.
+fn finishing(state: &mut State, key: SessionKey) {
+    if let Some(session) = state.sessions.get_mut(key) {
+        session.finishing = true;
+    }
+}
+
 /// The subscription that an input means.
 fn sub_of(session: &Session, channel: Option<&Address>) -> Option<usize> {
     match channel {
@@ -68,50 +75,66 @@ impl Shard {
             let mut guard = self.state.borrow_mut();
             let state = &mut *guard;
             let Some(session) = state.sessions.get_mut(key) else { return };
-            match (input, &session.role) {
-                (Input::Credit(more), _) => self.grant(state, key, more),
-                (
-                    Input::Ack { channel: Some(channel), .. }
-                    | Input::Nack { channel: Some(channel), .. },
-                    Role::Member(shared),
-                ) if !state
-                    .shared
-                    .get_mut(*shared)
-                    .is_some_and(|of| of.plan.channel == channel) => {}
-                (Input::Ack { epoch, from, to, .. }, Role::Member(shared)) => {
-                    let shared = *shared;
-                    self.ack_shared(state, shared, epoch, (if from == 0 { to } else { from }, to));
+            match session.role {
+                Role::Member(shared) => self.member_says(state, key, shared, input),
+                _ => self.reader_says(state, key, input),
+            }
+        }
+    }
+
+    fn member_says(
+        self: &Rc<Self>,
+        state: &mut State,
+        key: SessionKey,
+        shared: SharedKey,
+        input: Input,
+    ) {
+        let foreign = |channel: &Option<Address>, state: &mut State| {
+            let own = state.shared.get_mut(shared).map(|of| of.plan.channel.clone());
+            channel.is_some() && *channel != own
+        };
+        match input {
+            Input::Credit(more) => self.grant(state, key, more),
+            Input::Ack { channel, epoch, from, to } => {
+                if !foreign(&channel, state) {
+                    let from = if from == 0 { to } else { from };
+                    self.ack_shared(state, shared, epoch, (from, to));
                 }
-                (Input::Nack { epoch, seq, delay_ms, .. }, Role::Member(shared)) => {
-                    let shared = *shared;
+            }
+            Input::Nack { channel, epoch, seq, delay_ms } => {
+                if !foreign(&channel, state) {
                     self.nack_shared(state, shared, member_of(key), (epoch, seq), delay_ms);
                 }
-                (Input::Finish, Role::Member(shared)) => {
-                    let shared = *shared;
-                    session.finishing = true;
-                    self.confirm_shared(state, shared, key, FINISH);
+            }
+            // The edge knows no such confirmation.
+            Input::Confirm(FINISH) => {}
+            Input::Confirm(number) => self.confirm_shared(state, shared, key, number),
+            Input::Finish => {
+                finishing(state, key);
+                self.confirm_shared(state, shared, key, FINISH);
+            }
+        }
+    }
+
+    fn reader_says(self: &Rc<Self>, state: &mut State, key: SessionKey, input: Input) {
+        match input {
+            Input::Credit(more) => self.grant(state, key, more),
+            Input::Ack { channel, epoch, from, to } => {
+                let from = if from == 0 { to } else { from };
+                self.ack_own(state, key, channel.as_ref(), (epoch, from, to));
+            }
+            Input::Nack { channel, epoch, seq, delay_ms } => {
+                let session = state.sessions.get_mut(key);
+                let again = session.and_then(|of| nacked(of, key, channel.as_ref(), epoch, seq));
+                if let Some(again) = again {
+                    self.give_again_later(state, again, delay_ms);
                 }
-                (Input::Finish, _) => {
-                    session.finishing = true;
-                    self.confirm_own(state, key, FINISH);
-                }
-                // The edge knows no such confirmation.
-                (Input::Confirm(FINISH), _) => {}
-                (Input::Confirm(number), Role::Member(shared)) => {
-                    let shared = *shared;
-                    self.confirm_shared(state, shared, key, number);
-                }
-                (Input::Ack { channel, epoch, from, to }, _) => {
-                    let from = if from == 0 { to } else { from };
-                    self.ack_own(state, key, channel.as_ref(), (epoch, from, to));
-                }
-                (Input::Nack { channel, epoch, seq, delay_ms }, _) => {
-                    let again = nacked(session, key, channel.as_ref(), epoch, seq);
-                    if let Some(again) = again {
-                        self.give_again_later(state, again, delay_ms);
-                    }
-                }
-                (Input::Confirm(number), _) => self.confirm_own(state, key, number),
+            }
+            Input::Confirm(FINISH) => {}
+            Input::Confirm(number) => self.confirm_own(state, key, number),
+            Input::Finish => {
+                finishing(state, key);
+                self.confirm_own(state, key, FINISH);
             }
         }
     }
