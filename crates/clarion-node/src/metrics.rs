@@ -58,6 +58,8 @@ pub struct ShardCounters {
     pub gates: Cell,
     /// Hand-outs to gates that are remembered until they are answered.
     pub gate_pending: Cell,
+    /// Messages that no gate would take for their length.
+    pub gate_too_long: Cell,
     /// Answers of gates that name nothing that was given out.
     pub gate_unknown: Cell,
 }
@@ -142,6 +144,8 @@ pub struct ShardTotals {
     pub gate_pending: u64,
     /// See [`ShardCounters`].
     pub gate_unknown: u64,
+    /// See [`ShardCounters`].
+    pub gate_too_long: u64,
 }
 
 impl ShardTotals {
@@ -162,6 +166,7 @@ impl ShardTotals {
             died: sum.died + shard.died.get(),
             gates: sum.gates.max(shard.gates.get()),
             gate_pending: sum.gate_pending + shard.gate_pending.get(),
+            gate_too_long: sum.gate_too_long + shard.gate_too_long.get(),
             gate_unknown: sum.gate_unknown + shard.gate_unknown.get(),
         })
     }

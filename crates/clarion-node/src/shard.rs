@@ -73,6 +73,8 @@ pub(crate) struct ShardContext {
 
 struct State {
     sessions: Slab<Session>,
+    /// Sessions that lists leave out.
+    hidden: usize,
     live: LiveLists,
     /// Shared cursors that are in use.
     shared: Slab<Shared>,
@@ -127,6 +129,7 @@ impl Shard {
     fn new(context: ShardContext) -> Self {
         let state = State {
             sessions: Slab::new(),
+            hidden: 0,
             live: LiveLists::default(),
             shared: Slab::new(),
             shared_by_plan: HashMap::new(),

@@ -93,11 +93,11 @@ fn as_text(dir: &Path, summary: &Summary) -> String {
     for channel in &summary.page {
         let head = &channel.head;
         let kept = head.last + 1 - head.first.min(head.last + 1);
-        // Addresses have no control characters; a name cannot move the cursor of a terminal.
+        // A queue's name may have control characters; it cannot move the cursor of a terminal.
         let _ = writeln!(
             out,
             "  {}: {kept} messages (seq {} to {}), {} bytes, {} cursors, epoch {}",
-            channel.address.as_str(),
+            channel.address.as_str().escape_debug(),
             head.first,
             head.last,
             head.bytes,

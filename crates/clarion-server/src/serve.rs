@@ -87,7 +87,7 @@ async fn serve(config: &Config, args: &Args, cores: usize) -> Result<(), Failure
                 servers.spawn(clarion_edge::http::serve(open.socket, app, stopping.clone()));
             }
             ListenerKind::Grpc => {
-                let told = wire::grpc_config(config, listener);
+                let told = wire::grpc_config(config, listener, open.address.port());
                 let (node, stopping) = (node.clone(), stopping.clone());
                 servers.spawn(clarion_edge::grpc::serve(open.socket, node, told, stopping));
             }

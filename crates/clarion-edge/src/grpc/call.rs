@@ -87,6 +87,7 @@ fn encoding(metadata: &HeaderMap) -> Result<Option<CompressionEncoding>, Status>
             let name = other.escape_ascii();
             let mut status =
                 Status::unimplemented(format!("messages may be gzip or identity, not `{name}`"));
+            status = super::status::named(status, Code::UnsupportedMedia);
             let accepted = tonic::metadata::MetadataValue::from_static("identity,gzip");
             status.metadata_mut().insert("grpc-accept-encoding", accepted);
             Err(status)

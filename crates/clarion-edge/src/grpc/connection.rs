@@ -28,12 +28,12 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Streams that a client may reset before they were handled; more end the connection (rapid reset).
 const RESETS_MAX: usize = 200;
 
-/// SETTINGS and GOAWAY with the reason: for connections that are not taken (RFC 9113 §6.5, §6.8).
+/// GOAWAY with the reason: for connections that are not taken (RFC 9113 §6.8). SETTINGS do not go before it: a client
+/// that has them takes the connection for made, and comes back at once instead of waiting.
 pub(super) fn goodbye(code: Code) -> Vec<u8> {
     let reason = format!("{}: {}", code.name(), code.row().title);
-    let mut bytes = vec![0, 0, 0, 4, 0, 0, 0, 0, 0];
     let length = (8 + reason.len()) as u32;
-    bytes.extend_from_slice(&length.to_be_bytes()[1..]);
+    let mut bytes = length.to_be_bytes()[1..].to_vec();
     bytes.extend_from_slice(&[7, 0, 0, 0, 0, 0]);
     bytes.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, ENHANCE_YOUR_CALM]);
     bytes.extend_from_slice(reason.as_bytes());
@@ -123,10 +123,8 @@ mod tests {
     use clarion_core::Code;
 
     #[test]
-    fn a_goodbye_is_two_whole_frames() {
-        let bytes = goodbye(Code::TooManyConnections);
-        let (settings, goaway) = bytes.split_at(9);
-        assert_eq!(settings, [0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    fn a_goodbye_is_one_whole_frame() {
+        let goaway = goodbye(Code::TooManyConnections);
         let length = usize::from(goaway[1]) << 8 | usize::from(goaway[2]);
         assert_eq!((goaway[3], goaway.len()), (7, 9 + length));
         assert!(goaway.ends_with(b"as it may"));

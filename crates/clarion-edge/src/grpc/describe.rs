@@ -6,6 +6,7 @@
 use super::config::Speaks;
 use crate::stop::{Stop, reached};
 use bytes::Bytes;
+use clarion_node::Node;
 use clarion_wire::proto::DESCRIPTORS;
 use hyper::body::{Body as HttpBody, Frame, Incoming};
 use hyper::{Request, Response};
@@ -13,6 +14,7 @@ use prost::Message;
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use tokio::sync::watch;
 use tonic::Status;
@@ -34,6 +36,11 @@ const REFLECTION_ALPHA: &str = "grpc.reflection.v1alpha.ServerReflection";
 /// See the module.
 pub(super) struct Described {
     health: Any,
+    reporter: HealthReporter,
+    /// Every name that has a health.
+    names: Vec<String>,
+    /// What was reported last.
+    serving: AtomicBool,
     reflection: Any,
     reflection_alpha: Any,
 }
@@ -55,15 +62,21 @@ fn services(file: &FileDescriptorProto) -> impl Iterator<Item = String> + '_ {
     })
 }
 
+async fn report(reporter: &HealthReporter, names: &[String], serving: bool) {
+    let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+    for name in names {
+        reporter.set_service_status(name, status).await;
+    }
+}
+
 impl Described {
     pub(super) async fn new(speaks: Speaks) -> Result<Self, String> {
         let mut files = FileDescriptorSet::decode(DESCRIPTORS).map_err(|e| e.to_string())?;
         files.file.retain(|file| is_spoken(file, speaks));
         let reporter = HealthReporter::new();
         let own = ["", HEALTH, REFLECTION, REFLECTION_ALPHA].map(str::to_owned);
-        for name in files.file.iter().flat_map(services).chain(own) {
-            reporter.set_service_status(name, ServingStatus::Serving).await;
-        }
+        let names: Vec<String> = files.file.iter().flat_map(services).chain(own).collect();
+        report(&reporter, &names, true).await;
         let describe = || {
             Builder::configure()
                 .register_file_descriptor_set(files.clone())
@@ -72,23 +85,38 @@ impl Described {
         let told = |error: tonic_reflection::server::Error| error.to_string();
         let v1 = describe().build_v1().map_err(told)?;
         let alpha = describe().build_v1alpha().map_err(told)?;
-        let health = HealthServer::new(HealthService::from_health_reporter(reporter));
+        let health = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
         Ok(Self {
             health: BoxCloneSyncService::new(health),
+            reporter,
+            names,
+            serving: AtomicBool::new(true),
             reflection: BoxCloneSyncService::new(v1),
             reflection_alpha: BoxCloneSyncService::new(alpha),
         })
     }
 
+    /// Health is asked for rarely and costs little: it is looked at when somebody asks, as `/readyz` does.
+    async fn look(&self, node: &Node) {
+        let ready = node.check_ready().is_ok() && node.store_health().await.failed.is_none();
+        if self.serving.swap(ready, Ordering::SeqCst) != ready {
+            report(&self.reporter, &self.names, ready).await;
+        }
+    }
+
     /// Serves a call of these services; `None` = of none of them.
     pub(super) async fn call(
         &self,
+        node: &Node,
         service: &str,
         request: Request<Incoming>,
         stop: watch::Receiver<Stop>,
     ) -> Option<Response<Body>> {
         let service = match service {
-            HEALTH => self.health.clone(),
+            HEALTH => {
+                self.look(node).await;
+                self.health.clone()
+            }
             REFLECTION => self.reflection.clone(),
             REFLECTION_ALPHA => self.reflection_alpha.clone(),
             _ => return None,

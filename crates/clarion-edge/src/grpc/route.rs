@@ -6,11 +6,12 @@ use super::call::Call;
 use super::config::GrpcConfig;
 use super::describe::Described;
 use super::socket::Broken;
+use super::status::named;
 use super::{native, subscribe};
 use crate::bodies::Bodies;
 use crate::stop::Stop;
 use crate::{message_sync, mikudos};
-use clarion_core::Principal;
+use clarion_core::{Code, Principal};
 use clarion_node::Node;
 use hyper::body::Incoming;
 use hyper::service::Service;
@@ -94,7 +95,7 @@ async fn route(call: Call) -> Response<Body> {
         "MessageSync" if speaks.message_sync => message_sync::call(method, call).await,
         _ => {
             let Call { app, request, stop, .. } = call;
-            match app.described.call(service, request, stop).await {
+            match app.described.call(&app.node, service, request, stop).await {
                 Some(response) => return response,
                 None => return unimplemented(&format!("unknown service {service}")),
             }
@@ -110,5 +111,5 @@ async fn route(call: Call) -> Response<Body> {
 pub(crate) struct Unknown;
 
 fn unimplemented(text: &str) -> Response<Body> {
-    Status::unimplemented(text).into_http()
+    named(Status::unimplemented(text), Code::MethodNotAllowed).into_http()
 }

@@ -1,7 +1,7 @@
 //! Refusals as gRPC statuses, from the one code table.
 
 use clarion_core::{Code, Refusal};
-use tonic::metadata::MetadataMap;
+use tonic::metadata::MetadataValue;
 use tonic::{Code as GrpcCode, Status};
 
 /// The stable number and name of a refusal, as metadata.
@@ -15,17 +15,21 @@ pub(crate) fn code(code: Code) -> GrpcCode {
 
 /// A refusal as its client sees it.
 pub(crate) fn refused(refusal: &Refusal) -> Status {
-    let mut metadata = MetadataMap::new();
-    metadata.insert(NUMBER, refusal.code.number().into());
-    metadata.insert(NAME, tonic::metadata::MetadataValue::from_static(refusal.code.name()));
-    Status::with_metadata(code(refusal.code), refusal.detail.clone(), metadata)
+    named(Status::new(code(refusal.code), refusal.detail.clone()), refusal.code)
+}
+
+/// A status whose code and text are somebody else's custom, with the number and name of a row of the table.
+pub(crate) fn named(mut status: Status, code: Code) -> Status {
+    let metadata = status.metadata_mut();
+    metadata.insert(NUMBER, code.number().into());
+    metadata.insert(NAME, MetadataValue::from_static(code.name()));
+    status
 }
 
 /// A message of so many bytes is too long, as the originals say it and their clients know it.
 pub(super) fn too_long_by(found: usize, limit: usize) -> Status {
-    Status::resource_exhausted(format!(
-        "grpc: received message larger than max ({found} vs. {limit})"
-    ))
+    let text = format!("grpc: received message larger than max ({found} vs. {limit})");
+    named(Status::resource_exhausted(text), Code::RequestTooLarge)
 }
 
 /// What tonic says of a message that is too long: its length and the limit.
@@ -39,6 +43,10 @@ fn too_long(message: &str) -> Option<(usize, usize)> {
 pub(crate) fn told(status: Status) -> Status {
     match too_long(status.message()) {
         Some((found, limit)) if status.code() == GrpcCode::OutOfRange => too_long_by(found, limit),
+        // Bytes that do not decode.
+        None if status.code() == GrpcCode::Internal && status.metadata().get(NAME).is_none() => {
+            named(status, Code::BadRequest)
+        }
         _ => status,
     }
 }

@@ -12,7 +12,7 @@ use crate::clock;
 use clarion_core::port::outlet::Given;
 use clarion_core::port::store::{Page, ReadRange, StoreError};
 use clarion_core::{Address, Epoch, Seq};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
 /// Channels that are read at once for one gate.
@@ -310,6 +310,16 @@ impl Shard {
         }
         let Role::Gate(gate) = &mut session.role else { return false };
         gate.owing.passed(channel, through);
+        // What has expired, or was erased or trimmed, counts as acked.
+        let there: HashSet<Seq> = page.messages.iter().map(|message| message.seq).collect();
+        let before = of.pending();
+        for seq in range.next..=through.min(range.until) {
+            if !there.contains(&seq) {
+                of.received(seq);
+            }
+        }
+        state.gates.pending -= before - of.pending();
+        self.gate_dirty(state, channel);
         true
     }
 }

@@ -291,6 +291,7 @@ impl Shard {
         gates.turn = gates.turn.wrapping_add(1);
         let (tick, random) = (timers.now(), gates.turn);
         if self.is_too_long(gates, sessions, frames, message) {
+            self.context.counters.gate_too_long.add(1);
             return (Vec::new(), Vec::new());
         }
         let (given, owed) = gates.pick(self.context.config.gate_mode, random, |key| {
@@ -478,12 +479,20 @@ impl Shard {
         answer(&mut entry.waiters, seq, true, echo);
         if acked == Acked::Now {
             self.context.counters.acks.add(1);
-            if !std::mem::replace(&mut entry.listed, true) {
-                state.gates.dirty.push(channel.clone());
-                state.timers.acks_wait();
-            }
+            self.gate_dirty(state, channel);
         }
         acked
+    }
+
+    /// Lists a channel for the next flush of acks, if it has any.
+    pub(super) fn gate_dirty(&self, state: &mut State, channel: &Address) {
+        if let Some(entry) = state.gates.channels.get_mut(channel)
+            && entry.state.as_ref().is_some_and(GateChannel::is_dirty)
+            && !std::mem::replace(&mut entry.listed, true)
+        {
+            state.gates.dirty.push(channel.clone());
+            state.timers.acks_wait();
+        }
     }
 
     fn unreceived(

@@ -200,13 +200,14 @@ impl Shard {
         if state.sessions.len() >= self.context.config.max_sessions {
             return Err(Code::TooManyStreams.into());
         }
-        let tick = state.timers.now();
+        let (tick, hidden) = (state.timers.now(), birth.hidden);
         let watched = link.clone();
         let key = state.sessions.insert(|key| Session::new(key, birth, link, tick));
         self.enter(state, key);
         let heartbeat = state.timers.heartbeat_at(tick);
         state.timers.arm(key, heartbeat);
-        self.context.counters.sessions.set(state.sessions.len() as u64);
+        state.hidden += usize::from(hidden);
+        self.context.counters.sessions.set((state.sessions.len() - state.hidden) as u64);
         drop(guard);
         tokio::task::spawn_local(watch(self.clone(), key, watched));
         Ok(key)
@@ -258,7 +259,8 @@ impl Shard {
             Role::Member(shared) => self.leave(state, shared, key, how),
             Role::Gate(gate) => self.gate_left(state, &gate),
         }
-        self.context.counters.sessions.set(state.sessions.len() as u64);
+        state.hidden -= usize::from(session.hidden);
+        self.context.counters.sessions.set((state.sessions.len() - state.hidden) as u64);
     }
 
     /// The peer has gone.

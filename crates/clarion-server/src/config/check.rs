@@ -32,10 +32,6 @@ fn check_sizes(config: &Config, reader: &mut Reader<'_>) {
         (payload, ("limits.commit_queue_bytes", limits.commit_queue_bytes as u64)),
         (payload, ("limits.live_queue_bytes", limits.live_queue_bytes as u64)),
         (
-            ("limits.streams", limits.streams as u64),
-            ("limits.connections", limits.connections as u64),
-        ),
-        (
             ("limits.batch_messages", limits.batch_messages as u64),
             ("limits.commit_queue_messages", limits.commit_queue_messages as u64),
         ),

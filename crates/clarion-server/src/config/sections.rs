@@ -109,7 +109,7 @@ section! {
         /// Threads that own connections and deliver. 0 = half of the machine's cores, at least one. A second shard
         /// costs more processor time per message, so few are better until one is busy.
         shards: usize = "0", count(0, 64);
-        /// Threads that serve HTTP requests. 0 = as many as the machine has cores.
+        /// Threads that serve HTTP and gRPC requests. 0 = as many as the machine has cores.
         http_workers: usize = "0", count(0, 256);
     }
 }

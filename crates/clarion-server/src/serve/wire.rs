@@ -85,7 +85,7 @@ pub(crate) fn http_config(config: &Config, listener: &Listener) -> HttpConfig {
 }
 
 /// What a gRPC listener is told.
-pub(crate) fn grpc_config(config: &Config, listener: &Listener) -> GrpcConfig {
+pub(crate) fn grpc_config(config: &Config, listener: &Listener, port: u16) -> GrpcConfig {
     let (limits, grpc, mikudos) = (&config.limits, &config.grpc, &config.mikudos);
     GrpcConfig {
         name: listener.name.name().to_owned(),
@@ -118,7 +118,7 @@ pub(crate) fn grpc_config(config: &Config, listener: &Listener) -> GrpcConfig {
             mode: gate_mode(config),
             default_expire: Some(mikudos.default_expire).filter(|expire| !expire.is_zero()),
             status_timeout: mikudos.status_timeout,
-            shown: shown(config, listener),
+            shown: shown(config, port),
         },
     }
 }
@@ -132,14 +132,14 @@ fn gate_mode(config: &Config) -> Mode {
 }
 
 /// What mikudos clients may see of the configuration, under the original's names where it has them: no secret.
-fn shown(config: &Config, listener: &Listener) -> Vec<(String, String)> {
+fn shown(config: &Config, port: u16) -> Vec<(String, String)> {
     let kind = match config.store.kind {
         StoreKind::Embedded => "embedded",
         StoreKind::Memory => "memory",
     };
     let seconds = |span: Duration| span.as_secs_f64().to_string();
     [
-        ("port", listener.bind.port().to_string()),
+        ("port", port.to_string()),
         ("mode", gate_mode(config).name().to_owned()),
         ("storageType", kind.to_owned()),
         ("defaultExpire", seconds(config.mikudos.default_expire)),
@@ -189,7 +189,7 @@ mod tests {
         let speak = speak.iter().map(ToString::to_string).collect();
         let config = Config::load(&Sources { sets, speak, ..Sources::default() }).unwrap();
         let listener = config.listeners.iter().find(|listener| listener.name == name).unwrap();
-        grpc_config(&config, listener)
+        grpc_config(&config, listener, 1)
     }
 
     #[test]

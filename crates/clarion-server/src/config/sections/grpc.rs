@@ -45,7 +45,7 @@ impl Choice for MikudosMode {
 section! {
     /// The mikudos dialect: gates and their producers.
     Mikudos {
-        /// Which gates get a push: `unify` = one of all, at random; `group` = the newest of each `group` that the gates
+        /// Which gates get a push: `unify` = one of all, in turn; `group` = the newest of each `group` that the gates
         /// name in their metadata; `every` = all.
         mode: MikudosMode = "unify", one_of();
         /// How long a push lives that says no `expire`. 0 = it is live: only for the gates that are there.
