@@ -182,8 +182,10 @@ impl Node {
             Plan::Live(message) => Ok(self.push_live(message).await),
             Plan::Stored(publish) => {
                 let channel = publish.channel.clone();
+                // One that came or went meanwhile may have looked before this was there.
+                let had_gates = self.inner.interest.has_gates();
                 let pushed = self.push_stored(Unit::Publish(publish)).await?;
-                if !self.inner.interest.has_gates() {
+                if !(had_gates && self.inner.interest.has_gates()) {
                     let shard = self.gate_shard(&channel);
                     self.post_job(shard, move |s| s.park(&channel, pushed.answer.seq));
                 }

@@ -218,7 +218,9 @@ impl Shard {
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
         let waiter = take_watch(state, &message.content);
-        if state.gates.list.is_empty() && !state.gates.channels.contains_key(&message.channel) {
+        // A gate that stands on another shard already is about to come to this one.
+        let none = state.gates.list.is_empty() && !self.context.interest.has_gates();
+        if none && !state.gates.channels.contains_key(&message.channel) {
             if let Some(waiter) = waiter {
                 tell(waiter, false, Echo::default());
                 self.remember(state, &message.channel, message.clone(), None);
