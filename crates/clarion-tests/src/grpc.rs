@@ -301,7 +301,7 @@ impl<A: Message + Default> Streaming<A> {
     pub async fn end(&mut self) -> Status {
         match self.next().await {
             Ok(None) => self.status.clone().expect("it has ended"),
-            Ok(Some(message)) => panic!("another message: {message:?}"),
+            Ok(Some(_)) => panic!("another message came, not the end"),
             Err(status) => status,
         }
     }

@@ -156,8 +156,8 @@ impl Stream {
         }
     }
 
-    pub(crate) fn nack(&mut self, seq: u64, delay_ms: u32) {
-        let nack = Nack { seq, delay_ms, ..Default::default() };
+    pub(crate) fn nack(&mut self, channel: &str, seq: u64, delay_ms: u32) {
+        let nack = Nack { channel: channel.into(), epoch: 0, seq, delay_ms };
         self.say(subscribe_request::Request::Nack(nack));
     }
 

@@ -74,21 +74,15 @@ async fn what_is_given_back_comes_again_with_a_growing_attempt() {
         for attempt in 1..=5 {
             let delivery = stream.delivery().await;
             assert_eq!((text(&delivery).as_str(), delivery.attempt), ("a", attempt));
-            let channel = if feed { "user:n" } else { "" };
-            stream.say(Request::Nack(clarion_wire::proto::clarion_v1::Nack {
-                channel: channel.into(),
-                seq: 1,
-                delay_ms: attempt * 10,
-                ..Default::default()
-            }));
+            stream.nack(if feed { "user:n" } else { "" }, 1, attempt * 10);
         }
         assert_eq!(stream.delivery().await.attempt, 6);
         stream.ack(&address, 0, 1, 1);
         assert!(stream.stored(1).await.is_empty());
         // What is acked does not come again, nor what was never given.
-        stream.nack(1, 0);
-        stream.nack(99, 0);
-        stream.nack(0, 0);
+        for seq in [1, 99, 0] {
+            stream.nack(&address, seq, 0);
+        }
         publish(&grpc, &address, "b").await;
         assert_eq!(text(&stream.delivery().await), "b");
     }

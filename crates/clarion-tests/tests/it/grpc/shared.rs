@@ -148,7 +148,7 @@ async fn a_message_that_nobody_handles_dies_and_can_be_put_back() {
             if text(&delivery) == "bad" {
                 bad += 1;
                 assert_eq!(delivery.attempt, bad);
-                stream.nack(seq(&delivery), 0);
+                stream.nack("", seq(&delivery), 0);
             } else {
                 good += 1;
                 stream.ack_each(&[seq(&delivery)], 0);

@@ -122,7 +122,7 @@ async fn no_more_comes_than_credit_allows() {
         assert!(asked(&mut stream, 1).await.is_empty(), "{hello:?}");
         if hello.addresses != ["user:c"] {
             // Given back, it waits for credit like the others.
-            stream.nack(2, 0);
+            stream.nack(&address, 2, 0);
             assert!(asked(&mut stream, 2).await.is_empty(), "{hello:?}");
             stream.credit(1);
             let delivery = stream.delivery().await;

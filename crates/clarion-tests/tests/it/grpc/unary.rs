@@ -135,7 +135,7 @@ async fn presence_sessions_and_kick() {
     let kicked: KickResponse = grpc.call(&path("Kick"), &kick).await.expect("kicked");
     assert_eq!(kicked.kicked, 1);
     let kick = KickRequest { session: "nonsense".into(), ..Default::default() };
-    assert_refused(grpc.call::<KickResponse>(&path("Kick"), &kick).await, 5, "not_found");
+    assert_refused(grpc.call::<KickResponse>(&path("Kick"), &kick).await, 5, "session_not_found");
 }
 
 #[tokio::test]

@@ -198,7 +198,11 @@ async fn frames(rows: &mut Rows, grpc: &Grpc) {
         ] {
             let said = [first.clone(), vec![bytes]].concat();
             let what = format!("{name}: {what}");
-            rows.stream::<SubscribeResponse>(grpc, &what, (at, &[]), said, finishes).await;
+            if at == GATE {
+                rows.stream::<Message>(grpc, &what, (at, &[]), said, finishes).await;
+            } else {
+                rows.stream::<SubscribeResponse>(grpc, &what, (at, &[]), said, finishes).await;
+            }
         }
         let what = format!("{name}: unknown grpc-encoding");
         rows.stream::<SubscribeResponse>(grpc, &what, (at, &zip), first, false).await;

@@ -154,7 +154,10 @@ async fn goodbye(server: &Server) -> (Option<Reason>, String) {
 
 #[tokio::test]
 async fn connections_beyond_the_limit_and_from_elsewhere() {
-    let server = Server::builder().set("limits.connections", "2").start();
+    let server = Server::builder()
+        .set("limits.connections", "2")
+        .set("limits.streams", "2")
+        .start();
     let first = connect(&server).await;
     let second = connect(&server).await;
     for grpc in [&first, &second] {

@@ -20,7 +20,7 @@ async fn acks_are_confirmed_when_they_are_on_disk() {
         shim.set(Word::SyncHold, 1);
         stream.ack(&address, 0, 2, 0);
         stream.ack(&address, 0, 4, 9);
-        clarion_tests::wait_for("the sync", || shim.get(Word::SyncsHeld) > 0);
+        clarion_tests::wait_until("the sync", async || shim.get(Word::SyncsHeld) > 0).await;
         // Whoever was told before the sync has it by the time that a later call is answered.
         let ask = PresenceRequest { user: "nobody".into() };
         let _: PresenceResponse = grpc.call(&path("Presence"), &ask).await.expect("an answer");
