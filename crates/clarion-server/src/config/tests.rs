@@ -333,12 +333,12 @@ fn contradictions_between_keys() {
             "limits.payload_bytes=16MiB",
             "limits.streams=5",
             "limits.connections=4",
-            "grpc.stream_window_bytes=2MiB",
+            "grpc.stream_window_bytes=16MiB",
         ]),
         &[
             "limits.payload_bytes: 16777216 is above limits.body_bytes, 8388608 (--set)",
             "limits.streams: 5 is above limits.connections, 4 (--set)",
-            "grpc.stream_window_bytes: 2097152 is above grpc.connection_window_bytes, 1048576 (--set)",
+            "grpc.stream_window_bytes: 16777216 is above grpc.connection_window_bytes, 8388608 (--set)",
         ],
     );
 }

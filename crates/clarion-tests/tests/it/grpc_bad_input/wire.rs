@@ -7,13 +7,13 @@ use clarion_tests::{
     wait_until,
 };
 use clarion_wire::proto::{
-    clarion_v1::{Hello, SubscribeRequest, SubscribeResponse, subscribe_request::Request},
+    clarion_v1::{Hello, Mode, SubscribeRequest, SubscribeResponse, subscribe_request::Request},
     message_pusher::{Message, Response},
 };
 use h2::Reason;
 
 use super::assert_well;
-use crate::grpc::{connect, path, publish};
+use crate::grpc::{Stream, connect, path, publish, reads};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -99,7 +99,7 @@ async fn ten_thousand_streams_on_one_connection() {
         match stream.next().await {
             Ok(Some(_)) => served += 1,
             Err(Status { code: 8, .. }) => refused += 1,
-            other => panic!("{other:?}"),
+            other => panic!("{other:?}, the connection: {:?}", grpc.ended().await),
         }
     }
     let grown = server.peak_rss_kib() - before;
@@ -195,6 +195,47 @@ async fn a_request_that_never_ends_is_ended() {
     call.say_bytes(bytes::Bytes::from_static(&[0, 0, 0, 0, 9]));
     let status = call.end().await;
     assert_eq!((status.code, status.get("clarion-name")), (4, Some("request_timeout")));
+    drop(grpc);
+    assert_well(&server).await;
+}
+
+#[tokio::test]
+async fn a_flood_of_small_requests_is_slowed_down_and_not_ended() {
+    let server = Server::start();
+    let grpc = connect(&server).await;
+    let hello = Hello { credit: Some(0), ..reads("queue:flood", Mode::Unify) };
+    let mut stream = Stream::open(&grpc, hello).await;
+    for _ in 0..200_000 {
+        stream.credit(1);
+    }
+    stream.ack_each(&[], 1);
+    stream.stored(1).await;
+    publish(&grpc, "queue:flood", "x").await;
+    assert_eq!(stream.texts(1).await, ["x"]);
+    assert_eq!(stream.finish().await.code, 0);
+    drop(grpc);
+    assert_well(&server).await;
+}
+
+#[tokio::test]
+async fn refusals_do_not_add_up_to_the_end_of_a_connection() {
+    let server = Server::builder().set("limits.streams", "1").start();
+    let grpc = connect(&server).await;
+    let first = Stream::open(&grpc, reads("topic:t", Mode::Every)).await;
+    let hello = SubscribeRequest { request: Some(Request::Hello(Hello::default())) };
+    for _ in 0..200 {
+        let mut streams = Vec::new();
+        for _ in 0..50 {
+            let path = path("Subscribe");
+            let mut stream = grpc.start::<SubscribeResponse>(&path, &[]).await.expect("a call");
+            stream.say(&hello);
+            streams.push(stream);
+        }
+        for stream in &mut streams {
+            assert_eq!(stream.end().await.get("clarion-name"), Some("too_many_streams"));
+        }
+    }
+    assert_eq!(first.finish().await.code, 0);
     drop(grpc);
     assert_well(&server).await;
 }
