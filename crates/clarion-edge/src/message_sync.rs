@@ -8,6 +8,7 @@ use crate::grpc::{
     App, Call, Ending, GrpcBody, Unknown, ended, principal, refused, requests, streaming, unary,
 };
 use crate::mikudos::{idempotency_key, text};
+use crate::stop::{Stop, reached};
 use bytes::Bytes;
 use clarion_core::port::outlet::{CloseReason, Given, Outlet};
 use clarion_core::start::From;
@@ -94,7 +95,14 @@ async fn open(call: Call) -> Result<Response<Body>, Status> {
     let place = place.map_err(|_| refused(&Code::TooManyStreams.into()))?;
     let (parts, body) = request.into_parts();
     let mut requests = requests::<ConnRequest>(&app, &parts.headers, body)?;
-    let first = tokio::time::timeout(app.config.body_timeout, requests.next()).await;
+    let first = tokio::time::timeout(app.config.body_timeout, requests.next());
+    let first = tokio::select! {
+        biased;
+        first = first => first,
+        () = reached(call.stop, Stop::Finish) => {
+            return Err(ended(CloseReason::Shutdown, app.config.retry_ms));
+        }
+    };
     let first = first.map_err(|_| refused(&Code::RequestTimeout.into()))??;
     let first = first.ok_or_else(|| Status::internal("the request has no message"))?;
     drop(requests);

@@ -28,7 +28,7 @@ pub(crate) struct Call {
     pub(crate) app: Arc<App>,
     pub(crate) request: Request<Incoming>,
     pub(crate) broken: Broken,
-    pub(super) stop: watch::Receiver<Stop>,
+    pub(crate) stop: watch::Receiver<Stop>,
 }
 
 /// Who calls.

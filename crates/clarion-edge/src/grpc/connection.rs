@@ -27,6 +27,8 @@ const ENHANCE_YOUR_CALM: u8 = 0xb;
 const LINGER: Duration = Duration::from_secs(1);
 /// Streams that a client may reset before they were handled; more end the connection (rapid reset).
 const RESETS_MAX: usize = 200;
+/// Streams that a client may go on with after they have ended; more end the connection.
+const LOCAL_RESETS_MIN: usize = 1024;
 
 /// GOAWAY with the reason: for connections that are not taken (RFC 9113 §6.8). SETTINGS do not go before it: a client
 /// that has them takes the connection for made, and comes back at once instead of waiting.
@@ -99,7 +101,11 @@ pub(super) async fn run(app: Arc<App>, stream: TcpStream, shutdown: watch::Recei
         .initial_stream_window_size(config.stream_window_bytes)
         .initial_connection_window_size(config.connection_window_bytes)
         .max_header_list_size(config.head_bytes)
-        .max_pending_accept_reset_streams(RESETS_MAX);
+        .max_pending_accept_reset_streams(RESETS_MAX)
+        // What a client says on a stream that was refused meanwhile counts here; all of its streams may be refused.
+        .max_local_error_reset_streams(Some(
+            LOCAL_RESETS_MIN.max(config.connection_streams as usize),
+        ));
     let socket = TokioIo::new(Socket::new(stream, PREFACE, broken.clone()));
     let routed = Routed { app: app.clone(), broken: broken.clone(), stop: shutdown };
     let mut connection = pin!(builder.serve_connection(socket, routed));

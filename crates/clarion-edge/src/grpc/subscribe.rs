@@ -4,10 +4,12 @@
 //! stream with OK once its outbox is empty.
 
 use super::call::{Call, Requests, principal, requests};
-use super::outlet::SubscribeOutlet;
+use super::outlet::{SubscribeOutlet, ended};
 use super::response::{Ending, GrpcBody, streaming};
 use super::route::App;
 use super::status::refused;
+use crate::stop::{Stop, reached};
+use clarion_core::port::outlet::CloseReason;
 use clarion_core::start::From;
 use clarion_core::{Address, Code, Principal, Refusal};
 use clarion_node::{Acks, Guard, Input, Link, PipeWriter, Sharing, StreamSpec, pipe};
@@ -15,7 +17,7 @@ use clarion_wire::proto::clarion_v1::subscribe_request::Request as Say;
 use clarion_wire::proto::clarion_v1::{self as pb, Hello, Mode, SubscribeRequest};
 use hyper::Response;
 use std::sync::Arc;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tonic::Status;
 use tonic::body::Body;
 
@@ -28,7 +30,7 @@ pub(super) fn subscribe(call: Call) -> Response<Body> {
 }
 
 fn open(call: Call) -> Result<Response<Body>, Status> {
-    let Call { app, request, broken, .. } = call;
+    let Call { app, request, broken, stop } = call;
     let principal = principal(&app, request.headers())?;
     let place = app.streams.clone().try_acquire_owned();
     let place = place.map_err(|_| refused(&Code::TooManyStreams.into()))?;
@@ -36,7 +38,7 @@ fn open(call: Call) -> Result<Response<Body>, Status> {
     let requests = requests::<SubscribeRequest>(&app, &parts.headers, body)?;
     let (writer, reader) = pipe(app.config.send_buffer_bytes);
     let (body, ending, gone) = GrpcBody::new(vec![reader], broken);
-    let stream = Stream { app, principal, requests, ending, gone };
+    let stream = Stream { app, principal, requests, ending, gone, stop };
     tokio::spawn(stream.run(writer, Box::new(place)));
     Ok(streaming(body))
 }
@@ -49,6 +51,7 @@ struct Stream {
     ending: Ending,
     /// Resolves when the response has ended.
     gone: oneshot::Receiver<()>,
+    stop: watch::Receiver<Stop>,
 }
 
 impl Stream {
@@ -95,8 +98,16 @@ impl Stream {
 
     async fn hello(&mut self) -> Result<Hello, Status> {
         let first = tokio::time::timeout(self.app.config.hello_timeout, self.requests.next());
+        let first = tokio::select! {
+            biased;
+            _ = &mut self.gone => return Err(Status::cancelled("")),
+            first = first => first,
+            // The node does not know this stream yet, so it cannot end it.
+            () = reached(self.stop.clone(), Stop::Finish) => {
+                return Err(ended(CloseReason::Shutdown, self.app.config.retry_ms));
+            }
+        };
         let first = first
-            .await
             .map_err(|_| refused(&Refusal::new(Code::RequestTimeout, "no hello came in time")))??;
         match first.and_then(|first| first.request) {
             Some(Say::Hello(hello)) => Ok(hello),

@@ -7,7 +7,7 @@ use super::outlet::GateOutlet;
 use crate::grpc::{App, Call, Ending, GrpcBody, Requests, principal, refused, requests, streaming};
 use bytes::Bytes;
 use clarion_core::mode::Mode;
-use clarion_core::{Address, Code, Principal};
+use clarion_core::{Address, Code, Principal, Refusal};
 use clarion_node::{Echo, GateInput, Guard, PipeWriter, pipe};
 use clarion_wire::proto::message_pusher::{self as pb, MessageType};
 use hyper::{HeaderMap, Response};
@@ -33,7 +33,8 @@ fn group(app: &App, metadata: &HeaderMap) -> Result<String, Status> {
         return Err(Status::unknown("METADATA of group cannot be empty"));
     }
     if value.len() > GROUP_BYTES_MAX {
-        return Err(Status::invalid_argument("METADATA of group is longer than 256 bytes"));
+        let detail = "METADATA of group is longer than 256 bytes";
+        return Err(refused(&Refusal::new(Code::BadRequest, detail)));
     }
     Ok(String::from_utf8_lossy(value).into_owned())
 }

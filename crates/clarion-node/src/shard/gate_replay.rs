@@ -254,6 +254,8 @@ impl Shard {
         channel: &Address,
         page: &Page,
     ) -> bool {
+        // What has left is not on the way any more: the gate may ask for it again.
+        self.check_written(state, key);
         let (mono, now, silent) = (self.mono(), clock::now(), self.silent_before());
         let State { gates, sessions, frames, dirty, writing, timers, .. } = state;
         let Some(session) = sessions.get_mut(key) else { return false };

@@ -332,11 +332,11 @@ fn contradictions_between_keys() {
         &sets(&[
             "limits.payload_bytes=16MiB",
             "limits.connections=4",
-            "grpc.stream_window_bytes=2MiB",
+            "grpc.stream_window_bytes=16MiB",
         ]),
         &[
             "limits.payload_bytes: 16777216 is above limits.body_bytes, 8388608 (--set)",
-            "grpc.stream_window_bytes: 2097152 is above grpc.connection_window_bytes, 1048576 (--set)",
+            "grpc.stream_window_bytes: 16777216 is above grpc.connection_window_bytes, 8388608 (--set)",
         ],
     );
 }

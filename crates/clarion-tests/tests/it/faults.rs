@@ -6,7 +6,7 @@
 
 mod full;
 mod power;
-mod shim;
+pub(crate) mod shim;
 
 use std::{
     net::SocketAddr,

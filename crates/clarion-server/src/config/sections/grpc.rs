@@ -19,9 +19,10 @@ section! {
         /// Most HTTP/2 streams at once on one connection; further ones wait at the client.
         connection_streams: u32 = "10000", count(1, 1_000_000);
         /// Bytes that a client may send ahead on one stream.
-        stream_window_bytes: u32 = "256KiB", size(64 * KIB, GIB);
-        /// Bytes that a client may send ahead on all streams of one connection together.
-        connection_window_bytes: u32 = "1MiB", size(64 * KIB, GIB);
+        stream_window_bytes: u32 = "128KiB", size(64 * KIB, GIB);
+        /// Bytes that a client may send ahead on all streams of one connection together. Half of it bounds what small
+        /// frames that wait cost, 256 bytes each; beyond that the connection ends. So keep it 64 times the stream's.
+        connection_window_bytes: u32 = "8MiB", size(64 * KIB, GIB);
         /// Time in which a Subscribe stream must say hello, else it is ended.
         hello_timeout: Duration = "10s", span(100, HOUR);
         /// Bytes that wait in one stream beyond its outbox (`limits.outbox_bytes`).

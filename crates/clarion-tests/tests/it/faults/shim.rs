@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 /// Words of the control file, as `shim/faults.c` has them.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Word {
+pub(crate) enum Word {
     SyncDelayMs = 0,
     SyncErrno = 1,
     SyncFails = 2,
@@ -33,7 +33,7 @@ const CONTROL_BYTES: u64 = 64 * 8;
 
 /// A data directory and what stands before it.
 #[derive(Debug)]
-pub(super) struct Shim {
+pub(crate) struct Shim {
     dir: TempDir,
     control: File,
 }
@@ -53,7 +53,7 @@ fn library() -> &'static Path {
 }
 
 impl Shim {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let tmp = target_dir().join("tmp");
         fs::create_dir_all(&tmp).expect("the target directory is writable");
         let dir = tempfile::Builder::new().prefix("faults-").tempdir_in(&tmp);
@@ -67,11 +67,11 @@ impl Shim {
     }
 
     /// The directory that holds `data`, `control` and `log`.
-    pub(super) fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.dir.path().canonicalize().expect("it exists")
     }
 
-    pub(super) fn builder_without_preload(&self) -> Builder {
+    pub(crate) fn builder_without_preload(&self) -> Builder {
         let path = self.path();
         let text = |file: &str| path.join(file).to_str().expect("text").to_owned();
         Server::builder()
@@ -80,21 +80,21 @@ impl Shim {
             .env("CLARION_SHIM_CTL", &text("control"))
     }
 
-    pub(super) fn builder(&self) -> Builder {
+    pub(crate) fn builder(&self) -> Builder {
         self.builder_without_preload().preload(library())
     }
 
-    pub(super) fn start(&self) -> Server {
+    pub(crate) fn start(&self) -> Server {
         self.builder().start()
     }
 
-    pub(super) fn get(&self, word: Word) -> u64 {
+    pub(crate) fn get(&self, word: Word) -> u64 {
         let mut bytes = [0; 8];
         self.control.read_exact_at(&mut bytes, word as u64 * 8).expect("the control file");
         u64::from_ne_bytes(bytes)
     }
 
-    pub(super) fn set(&self, word: Word, value: u64) {
+    pub(crate) fn set(&self, word: Word, value: u64) {
         self.control.write_all_at(&value.to_ne_bytes(), word as u64 * 8).expect("the control file");
     }
 }
