@@ -13,7 +13,12 @@ const [uri, user, quiet] = process.argv.slice(2);
 const print = (line) => console.log(JSON.stringify(line));
 const client = new MikudosSocketIoClient({ uri, option: { transports: ["websocket"] } });
 
-client.socket.on("pusher", (message) => {
+let ready;
+const open = new Promise((resolve) => (ready = resolve));
+
+client.socket.on("pusher", async (message) => {
+  // The first may come together with the answer to the login, which is to be printed before it.
+  await open;
   print({ ...message });
   if (quiet) return;
   message.messageType = 2;
@@ -23,4 +28,5 @@ client.socket.on("connect", async () => {
   const refused = await client.authentication({ strategy: "none" }).catch((answer) => answer);
   const answer = await client.authentication({ strategy: "local", user });
   print({ version, refused: refused.code, user: answer.user.id });
+  ready();
 });
