@@ -180,6 +180,11 @@ impl GateChannel {
         }
     }
 
+    /// Whether this gate was handed this seq and may still answer.
+    pub fn waits_for(&self, seq: Seq, gate: Member) -> bool {
+        self.hand_outs.get(&seq).is_some_and(|hand_out| hand_out.waiting.contains(&gate))
+    }
+
     /// What is handed out and unacked, and has nobody left to answer or was handed out last before `before` (silence);
     /// ascending, above `above`.
     pub fn parked(&self, above: Seq, before: Millis) -> Vec<Seq> {

@@ -14,11 +14,10 @@ use clarion_core::port::outlet::{CloseReason, Given, Outlet};
 use clarion_core::start::From;
 use clarion_core::subscription::Gap;
 use clarion_core::{Address, Code, Content, Epoch, Message, Principal, Refusal};
-use clarion_node::{Acks, Draft, Expire, Guard, Link, PipeWriter, Sharing, StreamSpec, pipe};
+use clarion_node::{Acks, Draft, Expire, Link, Sharing, StreamSpec, pipe};
 use clarion_wire::grpc;
 use clarion_wire::proto::push::{ConnRequest, SubmitReply, SubmitRequest};
 use hyper::{HeaderMap, Response};
-use std::sync::Arc;
 use tonic::Status;
 use tonic::body::Body;
 
@@ -109,29 +108,12 @@ async fn open(call: Call) -> Result<Response<Body>, Status> {
     let spec = spec(&parts.headers, queue(&first.channel)?)?;
     let (writer, reader) = pipe(app.config.send_buffer_bytes);
     let (body, ending, _) = GrpcBody::new(vec![reader], call.broken);
-    tokio::spawn(attach(app, principal, spec, writer, ending, Box::new(place)));
+    let outlet = Box::new(ReplyOutlet { ending });
+    // The headers tell a subscriber that from now on it misses nothing, so they come after this.
+    let plan = app.node.prepare(&principal, spec).await.map_err(|refusal| refused(&refusal))?;
+    let attached = app.node.attach(plan, outlet, Link::Pipe(writer), Box::new(place)).await;
+    attached.map_err(|refusal| refused(&refusal))?;
     Ok(streaming(body))
-}
-
-async fn attach(
-    app: Arc<App>,
-    principal: Principal,
-    spec: StreamSpec,
-    writer: PipeWriter,
-    ending: Ending,
-    place: Guard,
-) {
-    let outlet = Box::new(ReplyOutlet { ending: ending.clone() });
-    let attached = match app.node.prepare(&principal, spec).await {
-        Ok(plan) => app.node.attach(plan, outlet, Link::Pipe(writer), place).await,
-        Err(refusal) => {
-            ending.set(refused(&refusal));
-            return drop(writer);
-        }
-    };
-    if let Err(refusal) = attached {
-        ending.set(refused(&refusal));
-    }
 }
 
 /// Writes frames of `MessageReply`.

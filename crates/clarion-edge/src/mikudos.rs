@@ -68,7 +68,7 @@ pub(crate) async fn call(method: &str, call: Call) -> Result<Response<Body>, Unk
         "StateInfo" => {
             unary(call, |app, _, _: pb::InfoRequest, _| std::future::ready(Ok(state(&app)))).await
         }
-        "GateStream" => gate_stream::open(call),
+        "GateStream" => gate_stream::open(call).await,
         _ => return Err(Unknown),
     })
 }

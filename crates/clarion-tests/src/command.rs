@@ -3,8 +3,8 @@
 
 use std::{
     ffi::OsStr,
-    io::{BufRead, BufReader, Read},
-    process::{self, Child, ExitStatus, Output, Stdio},
+    io::{BufRead, BufReader, Read, Write},
+    process::{self, Child, ChildStdin, ExitStatus, Output, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, sync_channel},
     thread,
 };
@@ -21,6 +21,7 @@ const LINES_MAX: usize = 100_000;
 pub struct Command {
     name: String,
     child: Child,
+    input: Option<ChildStdin>,
     out: Receiver<String>,
     err: Receiver<String>,
 }
@@ -39,14 +40,37 @@ impl Command {
 
     /// Starts any program.
     pub fn start<I: IntoIterator<Item: AsRef<OsStr>>>(program: impl AsRef<OsStr>, args: I) -> Self {
+        Self::start_with(program, args, Stdio::null())
+    }
+
+    /// Starts any program that reads what it is told by [`Self::say`].
+    pub fn start_listening<I: IntoIterator<Item: AsRef<OsStr>>>(
+        program: impl AsRef<OsStr>,
+        args: I,
+    ) -> Self {
+        Self::start_with(program, args, Stdio::piped())
+    }
+
+    fn start_with<I: IntoIterator<Item: AsRef<OsStr>>>(
+        program: impl AsRef<OsStr>,
+        args: I,
+        input: Stdio,
+    ) -> Self {
         let name = program.as_ref().to_string_lossy().into_owned();
         let mut command = process::Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(args);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("setpriv (util-linux) runs");
         let out = lines(child.stdout.take().expect("piped"));
         let err = lines(child.stderr.take().expect("piped"));
-        Self { name, child, out, err }
+        let input = child.stdin.take();
+        Self { name, child, input, out, err }
+    }
+
+    /// Writes a line to its standard input.
+    pub fn say(&mut self, line: &str) {
+        let input = self.input.as_mut().expect("started by start_listening");
+        input.write_all(format!("{line}\n").as_bytes()).expect("it reads");
     }
 
     /// The next line of standard output; panics when there is none within the deadline.
@@ -62,6 +86,16 @@ impl Command {
     /// Lines of standard output up to its end.
     pub fn rest(&self) -> Vec<String> {
         std::iter::from_fn(|| self.next(&self.out)).collect()
+    }
+
+    /// Lines of standard error up to its end.
+    pub fn rest_of_errors(&self) -> Vec<String> {
+        std::iter::from_fn(|| self.next(&self.err)).collect()
+    }
+
+    /// Lines of standard output that are there.
+    pub fn lines_so_far(&self) -> Vec<String> {
+        self.out.try_iter().collect()
     }
 
     /// Lines of standard error that are there.

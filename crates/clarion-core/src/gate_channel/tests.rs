@@ -45,7 +45,9 @@ fn the_first_received_acks_for_all() {
     let mut channel = channel(3);
     channel.hand_out(1, &[7, 8], 0);
     assert_eq!(channel.outcome(1), Outcome::Waiting);
+    assert!(channel.waits_for(1, 7) && !channel.waits_for(1, 9) && !channel.waits_for(2, 7));
     assert!(!channel.unreceived(1, 7), "8 may still answer");
+    assert!(channel.waits_for(1, 8) && !channel.waits_for(1, 7));
     assert_eq!(channel.received(1), Acked::Now);
     assert_eq!(channel.received(1), Acked::Before);
     assert!(!channel.unreceived(1, 8), "too late");

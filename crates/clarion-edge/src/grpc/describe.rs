@@ -22,6 +22,7 @@ use tonic::body::Body;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
+use tonic_reflection::pb;
 use tonic_reflection::server::Builder;
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
@@ -81,6 +82,10 @@ impl Described {
             Builder::configure()
                 .register_file_descriptor_set(files.clone())
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                // Each knows itself; a client of one is to find the other, too.
+                .register_encoded_file_descriptor_set(pb::v1::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(pb::v1alpha::FILE_DESCRIPTOR_SET)
+                .include_reflection_service(false)
         };
         let told = |error: tonic_reflection::server::Error| error.to_string();
         let v1 = describe().build_v1().map_err(told)?;

@@ -39,10 +39,27 @@ fn too_long(message: &str) -> Option<(usize, usize)> {
     Some((found.parse().ok()?, rest.strip_suffix(" bytes")?.parse().ok()?))
 }
 
+/// What tonic says of a message that unpacks to more than the limit: the limit.
+fn unpacks_too_long(message: &str) -> Option<usize> {
+    let rest = message.strip_prefix("Error decompressing: size limit, of ")?;
+    rest.split(' ').next()?.parse().ok()
+}
+
 /// A status that tonic may have made, as our clients see it.
 pub(crate) fn told(status: Status) -> Status {
     match too_long(status.message()) {
         Some((found, limit)) if status.code() == GrpcCode::OutOfRange => too_long_by(found, limit),
+        None if status.code() == GrpcCode::ResourceExhausted => {
+            match unpacks_too_long(status.message()) {
+                Some(limit) => {
+                    let text = format!(
+                        "grpc: received message after decompression larger than max {limit}"
+                    );
+                    named(Status::resource_exhausted(text), Code::RequestTooLarge)
+                }
+                None => status,
+            }
+        }
         // Bytes that do not decode.
         None if status.code() == GrpcCode::Internal && status.metadata().get(NAME).is_none() => {
             named(status, Code::BadRequest)
@@ -62,6 +79,10 @@ mod tests {
         assert_eq!(status.code(), GrpcCode::ResourceExhausted);
         assert_eq!(status.message(), "grpc: received message larger than max (5 vs. 4)");
         assert_eq!(told(Status::out_of_range("x")).code(), GrpcCode::OutOfRange);
+        let text =
+            "Error decompressing: size limit, of 4 bytes, exceeded while decompressing message";
+        let expected = "grpc: received message after decompression larger than max 4";
+        assert_eq!(told(Status::resource_exhausted(text)).message(), expected);
     }
 
     #[test]

@@ -7,11 +7,10 @@ use super::outlet::GateOutlet;
 use crate::grpc::{App, Call, Ending, GrpcBody, Requests, principal, refused, requests, streaming};
 use bytes::Bytes;
 use clarion_core::mode::Mode;
-use clarion_core::{Address, Code, Principal, Refusal};
-use clarion_node::{Echo, GateInput, Guard, PipeWriter, pipe};
+use clarion_core::{Address, Code, Refusal};
+use clarion_node::{Echo, GateInput, GateInputs, pipe};
 use clarion_wire::proto::message_pusher::{self as pb, MessageType};
 use hyper::{HeaderMap, Response};
-use std::sync::Arc;
 use tokio::sync::oneshot;
 use tonic::Status;
 use tonic::body::Body;
@@ -19,8 +18,8 @@ use tonic::body::Body;
 /// Longest group name.
 const GROUP_BYTES_MAX: usize = 256;
 
-pub(super) fn open(call: Call) -> Response<Body> {
-    match try_open(call) {
+pub(super) async fn open(call: Call) -> Response<Body> {
+    match try_open(call).await {
         Ok(response) => response,
         Err(status) => status.into_http(),
     }
@@ -39,7 +38,7 @@ fn group(app: &App, metadata: &HeaderMap) -> Result<String, Status> {
     Ok(String::from_utf8_lossy(value).into_owned())
 }
 
-fn try_open(call: Call) -> Result<Response<Body>, Status> {
+async fn try_open(call: Call) -> Result<Response<Body>, Status> {
     let (app, request) = (call.app.clone(), call.request);
     let principal = principal(&app, request.headers())?;
     let group = group(&app, request.headers())?;
@@ -50,51 +49,36 @@ fn try_open(call: Call) -> Result<Response<Body>, Status> {
     let pipes = (0..app.node.shards()).map(|_| pipe(app.config.send_buffer_bytes));
     let (writers, readers) = pipes.unzip();
     let (body, ending, gone) = GrpcBody::new(readers, call.broken);
-    let gate = Gate { app, principal, requests, ending, gone };
-    tokio::spawn(gate.run(group, writers, Box::new(place)));
+    let age_ms = app.node.config().retention.user.age_ms;
+    let outlet = || Box::new(GateOutlet { ending: ending.clone(), age_ms }) as _;
+    // The headers tell the gate that it is one, so they come after this.
+    let inputs = app.node.attach_gate(&principal, &group, writers, outlet, Box::new(place)).await;
+    let inputs = inputs.map_err(|refusal| refused(&refusal))?;
+    tokio::spawn(Gate { requests, inputs, ending, gone }.run());
     Ok(streaming(body))
 }
 
 /// The gate's half.
 struct Gate {
-    app: Arc<App>,
-    principal: Principal,
     requests: Requests<pb::Response>,
+    inputs: GateInputs,
     ending: Ending,
     /// Resolves when the response has ended.
     gone: oneshot::Receiver<()>,
 }
 
 impl Gate {
-    async fn run(self, group: String, writers: Vec<PipeWriter>, place: Guard) {
-        let ending = self.ending.clone();
-        if let Err(status) = self.serve(&group, writers, place).await {
-            ending.set(status);
-        }
-    }
-
-    async fn serve(
-        mut self,
-        group: &str,
-        writers: Vec<PipeWriter>,
-        place: Guard,
-    ) -> Result<(), Status> {
-        let node = self.app.node.clone();
-        let age_ms = node.config().retention.user.age_ms;
-        let ending = self.ending.clone();
-        let outlet = || Box::new(GateOutlet { ending: ending.clone(), age_ms }) as _;
-        let inputs = node.attach_gate(&self.principal, group, writers, outlet, place).await;
-        let inputs = inputs.map_err(|refusal| refused(&refusal))?;
+    async fn run(mut self) {
         let mut batch = Vec::new();
         loop {
             let more = tokio::select! {
                 biased;
-                _ = &mut self.gone => return Ok(()),
+                _ = &mut self.gone => return,
                 more = self.requests.batch(&mut batch) => more,
             };
             let said: Vec<GateInput> = batch.drain(..).filter_map(input).collect();
-            if !said.is_empty() && !inputs.send(said).await {
-                return Ok(());
+            if !said.is_empty() && !self.inputs.send(said).await {
+                return;
             }
             let end = match more {
                 Ok(true) => continue,
@@ -102,8 +86,8 @@ impl Gate {
                 Err(status) => status,
             };
             self.ending.set(end);
-            inputs.finish().await;
-            return Ok(());
+            self.inputs.finish().await;
+            return;
         }
     }
 }

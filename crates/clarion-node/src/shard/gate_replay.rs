@@ -285,8 +285,11 @@ impl Shard {
             }
         }
         for message in &page.messages {
+            // What this gate has answered has arrived, whatever is known of its bytes.
+            let coming =
+                on_the_way.contains(&message.seq) && of.waits_for(message.seq, member_of(key));
             let skip = of.cursor().is_acked(message.seq)
-                || on_the_way.contains(&message.seq)
+                || coming
                 || (range.parked_only && parked.binary_search(&message.seq).is_err());
             if skip {
                 continue;

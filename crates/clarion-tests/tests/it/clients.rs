@@ -8,11 +8,11 @@ use std::{
     process::{self, Stdio},
 };
 
-fn crate_dir() -> &'static Path {
+pub(crate) fn crate_dir() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn script(name: &str) -> PathBuf {
+pub(crate) fn script(name: &str) -> PathBuf {
     crate_dir().join("tests/it/clients").join(name)
 }
 

@@ -18,6 +18,7 @@ mod faults;
 mod five_minutes;
 mod grpc;
 mod grpc_bad_input;
+mod grpc_clients;
 mod grpc_faults;
 mod openapi;
 mod protos;
