@@ -107,11 +107,18 @@ struct Load {
     share: usize,
 }
 
+/// A member that cannot ack makes room by what leaves its pipe: the shard is told, not left to find it at a tick.
+fn tell_when_written(session: &Session) {
+    if session.written.as_ref().is_some_and(|written| written.waiting() > 0) {
+        session.link.want_passed();
+    }
+}
+
 fn takes(session: &Session, held: usize, load: &Load) -> bool {
     let counted = session.credit.map_or(held < load.share, |credit| credit > 0);
     let written = session.written.as_ref().is_none_or(|w| w.waiting() < UNWRITTEN_MAX);
-    if !written {
-        session.link.want_passed();
+    if !written || !counted {
+        tell_when_written(session);
     }
     session.opened && session.closing.is_none() && !session.finishing && counted && written
 }
@@ -174,7 +181,16 @@ impl Shard {
         if shared.members.is_empty() {
             return false;
         }
-        let Some(seq) = cursor.upcoming(now) else { return false };
+        let Some(seq) = cursor.upcoming(now) else {
+            if cursor.unacked() >= self.context.config.max_unacked {
+                for member in &shared.members {
+                    if let Some(session) = sessions.get_mut(*member) {
+                        tell_when_written(session);
+                    }
+                }
+            }
+            return false;
+        };
         let message = match shared.known.get(&seq) {
             None => {
                 self.read_shared(state, key, seq);

@@ -20,14 +20,16 @@ use super::{
         payload::{TEXT_MARK, find_stamp},
     },
     Target,
-    client::{Connection, Hear, Say},
+    client::{Connection, Hear, Method, Say},
     flow::Flow,
     new_name, text,
 };
 
-/// Between two looks whether all answers have arrived, and the longest wait for it.
+/// Between two looks at what the server says of its gates.
 const LOOK: Duration = Duration::from_millis(5);
-const LOOKS: u32 = 1000;
+/// Most looks whether the gates are there, and whether all their answers have arrived.
+const LOOKS_OPEN: u32 = 200;
+const LOOKS_ANSWERED: u32 = 1000;
 
 /// What to push.
 #[derive(Debug, Clone, clap::Args)]
@@ -85,6 +87,10 @@ pub(super) async fn run(bench: &Rc<Bench>, target: &Target, args: Args) -> Resul
         tasks.spawn_local(gate(Rc::clone(&run), say, hear));
     }
     let mut producers = Connection::open_many(bench.at, args.producers).await?;
+    // A gate's stream is open before the gate is there, and what is live is only for those who are.
+    let state_info = method("StateInfo")?;
+    let gates = args.gates;
+    wait(&mut producers[0], &state_info, LOOKS_OPEN, |state| state.gates >= gates).await;
     let meter = Meter::start(bench.server.as_ref());
     let (push, prefix) = (method("PushToChannel")?, new_name());
     for (lane, connection) in (0..lanes as u32).zip(producers.iter().cycle()) {
@@ -103,7 +109,7 @@ pub(super) async fn run(bench: &Rc<Bench>, target: &Target, args: Args) -> Resul
         });
     }
     run.flow.settle(&mut tasks).await?;
-    answered(&mut producers[0], &method("StateInfo")?).await;
+    wait(&mut producers[0], &state_info, LOOKS_ANSWERED, |state| state.pending == 0).await;
     let name = if args.live { "grpc-gates-live" } else { "grpc-gates" };
     let report = run.flow.report(bench, meter, name);
     run.flow.finish(&mut tasks).await?;
@@ -111,14 +117,19 @@ pub(super) async fn run(bench: &Rc<Bench>, target: &Target, args: Args) -> Resul
     Ok(())
 }
 
-/// Waits until the gates' answers have arrived, as far as the server tells.
-async fn answered(connection: &mut Connection, state_info: &super::Method) {
-    for _ in 0..LOOKS {
+/// Waits until it holds of what the server says, for so many looks at most: an original may not say it.
+async fn wait(
+    connection: &mut Connection,
+    state_info: &Method,
+    looks: u32,
+    holds: impl Fn(&InfoResponse) -> bool,
+) {
+    for _ in 0..looks {
         let Ok(answer) = connection.call(state_info, &InfoRequest {}).await else { return };
-        match InfoResponse::decode(answer) {
-            Ok(InfoResponse { pending: 1.., .. }) => sleep_until(Instant::now() + LOOK).await,
-            _ => return,
+        if InfoResponse::decode(answer).is_ok_and(|state| holds(&state)) {
+            return;
         }
+        sleep_until(Instant::now() + LOOK).await;
     }
 }
 
