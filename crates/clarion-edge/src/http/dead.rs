@@ -11,6 +11,7 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{Array, Object, SchemaFormat, Type};
 
 /// Seqs that are kept before their number is judged.
 const SEQS_KEPT: usize = 1001;
@@ -55,8 +56,17 @@ pub(super) async fn read(
 pub(super) struct PutBackRequest {
     /// Seqs of the list, at most 1,000.
     #[serde(deserialize_with = "bounded::<_, SEQS_KEPT, _>")]
-    #[schema(max_items = 1000)]
+    #[schema(schema_with = list_of_seqs)]
     seqs: Vec<u64>,
+}
+
+/// By itself a list of `u64` is described as one of 63 bits.
+fn list_of_seqs() -> Array {
+    let seq = Object::builder()
+        .schema_type(Type::Integer)
+        .format(Some(SchemaFormat::Custom("uint64".into())))
+        .minimum(Some(0));
+    Array::builder().items(seq).description(Some("Seqs of the list, at most 1,000.")).build()
 }
 
 /// What was put back.

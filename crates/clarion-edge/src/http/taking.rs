@@ -61,7 +61,6 @@ pub(super) struct NextAnswer {
 pub(super) struct LeaseAckRequest {
     /// Leases of this queue or group, at most 1,000.
     #[serde(deserialize_with = "bounded::<_, LEASES_KEPT, _>")]
-    #[schema(max_items = 1000)]
     leases: Vec<String>,
 }
 
@@ -78,7 +77,6 @@ pub(super) struct LeaseAckAnswer {
 pub(super) struct LeaseNackRequest {
     /// Leases of this queue or group, at most 1,000.
     #[serde(deserialize_with = "bounded::<_, LEASES_KEPT, _>")]
-    #[schema(max_items = 1000)]
     leases: Vec<String>,
     /// Seconds before the messages are handed out again. Default 0.
     #[schema(nullable = false, minimum = 0, maximum = 86400)]

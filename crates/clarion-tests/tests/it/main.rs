@@ -18,6 +18,7 @@ mod five_minutes;
 mod openapi;
 mod protos;
 mod publish;
+mod queues;
 mod readers;
 mod sessions;
 mod stop;
