@@ -209,7 +209,18 @@ impl Client {
         self.pool.call(Call::new(method, path)).await.map(drop)
     }
 
-    async fn json<T: DeserializeOwned>(
+    /// A call that the server answers after a while.
+    pub(crate) async fn waiting<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        wait: Duration,
+    ) -> Result<T, ClientError> {
+        let call = Call { wait, ..Call::new(Method::GET, path) };
+        let odd = |e: serde_json::Error| ClientError::Protocol(e.to_string());
+        serde_json::from_slice(&self.pool.call(call).await?).map_err(odd)
+    }
+
+    pub(crate) async fn json<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
@@ -222,7 +233,8 @@ impl Client {
     }
 }
 
-fn query(fields: &[(&str, Option<String>)]) -> String {
+/// A query string, with its `?`; empty without a value.
+pub(crate) fn query(fields: &[(&str, Option<String>)]) -> String {
     let mut out = String::new();
     for (name, value) in fields {
         if let Some(value) = value {

@@ -46,11 +46,14 @@ pub(crate) struct Call {
     pub(crate) target: String,
     pub(crate) json: Option<Vec<u8>>,
     pub(crate) last_event_id: Option<String>,
+    /// How long the server was asked to wait before it answers: that comes on top of the limit to a call.
+    pub(crate) wait: Duration,
 }
 
 impl Call {
     pub(crate) fn new(method: Method, target: impl Into<String>) -> Self {
-        Self { method, target: target.into(), json: None, last_event_id: None }
+        let target = target.into();
+        Self { method, target, json: None, last_event_id: None, wait: Duration::ZERO }
     }
 }
 
@@ -78,9 +81,9 @@ impl Pool {
 
     /// Sends a request and reads its answer whole; a refusal is an error.
     pub(crate) async fn call(&self, call: Call) -> Result<Bytes, ClientError> {
-        let seconds = self.timeout.as_secs();
-        let answer = tokio::time::timeout(self.timeout, self.exchange(call)).await;
-        answer.map_err(|_| ClientError::Timeout(seconds))?
+        let timeout = self.timeout.saturating_add(call.wait);
+        let answer = tokio::time::timeout(timeout, self.exchange(call)).await;
+        answer.map_err(|_| ClientError::Timeout(timeout.as_secs()))?
     }
 
     async fn exchange(&self, call: Call) -> Result<Bytes, ClientError> {

@@ -12,6 +12,7 @@
 mod api;
 mod error;
 mod http;
+mod shared;
 pub mod sse;
 mod stream;
 mod types;
@@ -19,6 +20,7 @@ mod url;
 
 pub use api::{Client, ReadRange, SessionsQuery};
 pub use error::{ClientError, Problem};
+pub use shared::{Leased, NextQuery, Shared};
 pub use sse::Event;
 pub use stream::{EventStream, StreamItem, StreamQuery};
 pub use types::{

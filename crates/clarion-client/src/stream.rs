@@ -34,7 +34,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(120);
 const EVENT_MAX: usize = 16 << 20;
 
 /// What to read.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StreamQuery {
     /// The user whose feed it is, or who reads the address.
     pub user: Option<String>,

@@ -1,5 +1,5 @@
 //! `clarion listen`: one JSON line per delivery on standard output, each flushed and then acked; what happens to the
-//! stream as JSON lines on standard error.
+//! stream as JSON lines on standard error. A queue is not streamed but taken from: that is `queue`.
 //!
 //! Invariants: what was not printed is never acked; acks never hold up the reading: while one is under way newer tokens
 //! replace each other and the last one is sent; before the command ends, what was printed is acked. Must not know: the
@@ -21,20 +21,19 @@ use tokio::{
 
 use crate::publish::{ServerArgs, block_on, complain, fail, usage};
 
+mod queue;
+
 /// How long the end waits for the last ack.
 const LAST_ACK: Duration = Duration::from_secs(5);
 /// Pause after an ack that failed for now, unless a newer token comes.
 const ACK_AGAIN: Duration = Duration::from_secs(1);
-
-/// The user whose devices consume queues for `listen`.
-const QUEUE_USER: &str = "clarion-listen";
 
 /// Prints what arrives, one JSON line each, and acks it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// user:ID (the user's feed), group:ID, queue:ID, topic:NAME or all.
     address: String,
-    /// The durable device that reads a user's feed or consumes a queue (`default` when absent).
+    /// The durable device that reads a user's feed (`default` when absent).
     #[arg(long, value_name = "NAME")]
     device: Option<String>,
     /// Where to start: earliest, latest, unacked or a seq.
@@ -53,46 +52,88 @@ pub(crate) fn run(args: Args) -> ExitCode {
         Ok(client) => client,
         Err(text) => return usage(&text),
     };
-    let query = match query(&args) {
-        Ok(query) => query,
+    let source = match source(&args) {
+        Ok(source) => source,
         Err(text) => return usage(&text),
     };
-    let acks = query.user.is_some();
-    match block_on(listen(client, query, acks, args.count)) {
-        Ok(code) => code,
-        Err(error) => complain(&error.to_string(), 1),
+    let listening = async {
+        let stop = match Stop::install() {
+            Ok(stop) => stop,
+            Err(error) => return complain(&error.to_string(), 1),
+        };
+        match source {
+            Source::Queue(name) => queue::consume(client, name, args.count, stop).await,
+            Source::Stream(query) => listen(client, query, args.count, stop).await,
+        }
+    };
+    block_on(listening).unwrap_or_else(|error| complain(&error.to_string(), 1))
+}
+
+/// Where lines come from.
+#[derive(Debug, PartialEq, Eq)]
+enum Source {
+    /// A stream.
+    Stream(StreamQuery),
+    /// A queue, by its name.
+    Queue(String),
+}
+
+/// A user's feed is read by a durable device; a queue's consumers share it; everything else is read by nobody.
+fn source(args: &Args) -> Result<Source, String> {
+    let device = args.device.as_deref();
+    if let Some(name) = args.address.strip_prefix("queue:") {
+        if device.is_some() {
+            return Err(
+                "--device does not go with queue:ID: all who listen to a queue share its work, and a device reads \
+                 alone; to get every message beside them, read the stream ?address=queue:ID&user=…&device=…"
+                    .into(),
+            );
+        }
+        if args.from.is_some() {
+            return Err(
+                "--from does not go with queue:ID: its consumers have one place in it".into()
+            );
+        }
+        return Ok(Source::Queue(name.into()));
+    }
+    let mut query = match (args.address.strip_prefix("user:"), device) {
+        (Some(user), device) => StreamQuery::feed(user, device.unwrap_or("default")),
+        (None, None) => StreamQuery::address(&args.address),
+        (None, Some(_)) => {
+            return Err("--device goes with user:ID: other channels have no devices here".into());
+        }
+    };
+    query.from.clone_from(&args.from);
+    Ok(Source::Stream(query))
+}
+
+/// Ctrl-C or SIGTERM.
+struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stop {
+    fn install() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn told(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 }
 
-/// A user's feed and a queue are read by a durable device, everything else by nobody.
-fn query(args: &Args) -> Result<StreamQuery, String> {
-    let device = args.device.as_deref().unwrap_or("default");
-    let mut query = if let Some(user) = args.address.strip_prefix("user:") {
-        StreamQuery::feed(user, device)
-    } else if args.address.starts_with("queue:") {
-        let reader = StreamQuery::feed(QUEUE_USER, device);
-        StreamQuery { address: Some(args.address.clone()), ..reader }
-    } else if args.device.is_some() {
-        return Err(
-            "--device goes with user:ID and queue:ID: other channels have no devices here".into()
-        );
-    } else {
-        StreamQuery::address(&args.address)
-    };
-    query.from.clone_from(&args.from);
-    Ok(query)
-}
-
-async fn listen(client: Client, query: StreamQuery, acks: bool, count: Option<u64>) -> ExitCode {
-    let (mut interrupt, mut terminate) =
-        match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
-            (Ok(interrupt), Ok(terminate)) => (interrupt, terminate),
-            (Err(error), _) | (_, Err(error)) => return complain(&error.to_string(), 1),
-        };
+async fn listen(client: Client, query: StreamQuery, count: Option<u64>, stop: Stop) -> ExitCode {
     let (printed, tokens) = watch::channel(None);
-    let acker = acks.then(|| tokio::spawn(ack_all(client.clone(), tokens)));
+    let acker = query.user.is_some().then(|| tokio::spawn(ack_all(client.clone(), tokens)));
     let mut stream = client.stream(query);
-    let code = print_all(&mut stream, &printed, count, &mut interrupt, &mut terminate).await;
+    let code = print_all(&mut stream, &printed, count, stop).await;
     drop(printed);
     let Some(acker) = acker else { return code };
     let refused = match timeout(LAST_ACK, acker).await {
@@ -101,6 +142,10 @@ async fn listen(client: Client, query: StreamQuery, acks: bool, count: Option<u6
         Ok(Err(error)) => error.to_string(),
         Err(_) => "no answer".into(),
     };
+    not_acked(&refused)
+}
+
+fn not_acked(refused: &str) -> ExitCode {
     complain(&format!("what was printed last may be delivered again, its ack failed: {refused}"), 1)
 }
 
@@ -108,15 +153,13 @@ async fn print_all(
     stream: &mut EventStream,
     printed: &watch::Sender<Option<String>>,
     count: Option<u64>,
-    interrupt: &mut Signal,
-    terminate: &mut Signal,
+    mut stop: Stop,
 ) -> ExitCode {
     let mut left = count.unwrap_or(u64::MAX);
     while left > 0 {
         let item = tokio::select! {
             item = stream.next() => item,
-            _ = interrupt.recv() => break,
-            _ = terminate.recv() => break,
+            () = stop.told() => break,
         };
         let event = match item {
             Ok(StreamItem::Event(event)) => event,
@@ -131,7 +174,7 @@ async fn print_all(
             Err(error) => return fail(&error),
         };
         if event.name == "message" {
-            match print(&event) {
+            match print(&event.data) {
                 Ok(()) => left -= 1,
                 // Nobody reads any more: not printed, so not acked either.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
@@ -148,12 +191,12 @@ async fn print_all(
 }
 
 /// Line breaks in JSON are only ever white space between tokens.
-fn print(event: &Event) -> io::Result<()> {
+fn print(json: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    if event.data.contains('\n') {
-        writeln!(out, "{}", event.data.replace('\n', " "))?;
+    if json.contains('\n') {
+        writeln!(out, "{}", json.replace('\n', " "))?;
     } else {
-        writeln!(out, "{}", event.data)?;
+        writeln!(out, "{json}")?;
     }
     out.flush()
 }

@@ -41,6 +41,13 @@ pub fn write_message(message: &Message, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
+/// Appends a message that was handed out: the object with which hand-out it is, and the lease.
+pub fn write_leased(message: &Message, attempt: u32, lease: &str, out: &mut Vec<u8>) {
+    write_message(message, out);
+    out.pop();
+    let _ = write!(out, ",\"attempt\":{attempt},\"lease\":\"{lease}\"}}");
+}
+
 fn write_payload(payload: &[u8], json: bool, out: &mut Vec<u8>) {
     if json {
         out.extend_from_slice(b",\"json\":");
@@ -112,6 +119,25 @@ mod tests {
         assert!(binary.contains(r#","base64":"/wA=","#), "{binary}");
         let empty = form(Content::default());
         assert!(empty.contains(r#","text":"","#), "{empty}");
+    }
+
+    #[test]
+    fn a_message_that_was_handed_out_says_so() {
+        let message = Message {
+            id: MessageId::stored(5, 1, 2),
+            channel: Address::queue("q").unwrap(),
+            epoch: 9,
+            seq: 2,
+            created_at: 5,
+            content: Arc::default(),
+        };
+        let (mut plain, mut leased) = (Vec::new(), Vec::new());
+        write_message(&message, &mut plain);
+        write_leased(&message, 3, "AB_-", &mut leased);
+        let plain = String::from_utf8(plain).unwrap();
+        let expected =
+            plain.replace("\"created_at\":5}", r#""created_at":5,"attempt":3,"lease":"AB_-"}"#);
+        assert_eq!(String::from_utf8(leased).unwrap(), expected);
     }
 
     #[test]

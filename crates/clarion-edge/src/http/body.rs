@@ -11,6 +11,10 @@ use bytes::{Bytes, BytesMut};
 use clarion_core::{Code, Refusal};
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -72,11 +76,39 @@ async fn collect(
 }
 
 /// Parses a body; what is wrong is told with its place.
-pub(super) fn parse<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
+pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
     // Serde would also take the fields in a list, by their order.
     if body.trim_ascii_start().first().is_some_and(|byte| *byte != b'{') {
         return Err(Refusal::new(Code::BadRequest, "body: it must be a JSON object"));
     }
     serde_json::from_slice(body)
         .map_err(|error| Refusal::new(Code::BadRequest, format!("body: {error}")))
+}
+
+/// Reads a list, but keeps `KEPT` entries at most: one of tiny entries would take many times the size of its text, and
+/// one that is too long is refused anyway.
+pub(super) fn bounded<'de, T, const KEPT: usize, D>(input: D) -> Result<Vec<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    struct Entries<T, const KEPT: usize>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>, const KEPT: usize> Visitor<'de> for Entries<T, KEPT> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+            let mut kept = Vec::new();
+            while let Some(entry) = entries.next_element()? {
+                if kept.len() < KEPT {
+                    kept.push(entry);
+                }
+            }
+            Ok(kept)
+        }
+    }
+    input.deserialize_seq(Entries::<T, KEPT>(PhantomData))
 }

@@ -6,7 +6,8 @@ use super::query::{Params, Part, readable};
 use super::router::{App, json_bytes, json_response};
 use axum::extract::State;
 use axum::response::Response;
-use clarion_core::{Code, Refusal};
+use clarion_core::{Address, Code, Refusal};
+use clarion_node::HistoryPage;
 use clarion_wire::json::{write_message, write_string};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
@@ -17,7 +18,7 @@ use utoipa::ToSchema;
 const LIMIT_MAX: usize = 1000;
 const LIMIT_DEFAULT: usize = 100;
 /// Bytes of messages in one answer.
-const BYTES_MAX: usize = 8 << 20;
+pub(super) const BYTES_MAX: usize = 8 << 20;
 
 /// Which messages.
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -35,9 +36,9 @@ pub(super) struct ReadParams {
     limit: Option<usize>,
 }
 
+// Described only: `clarion_wire::json` writes it.
 /// A message. Exactly one of `text`, `json` and `base64`.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes what `clarion_wire::json` writes")]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Message {
     id: String,
     channel: String,
@@ -68,8 +69,7 @@ pub(super) struct Message {
 }
 
 /// Who sent it.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "described only")]
+#[derive(Serialize, ToSchema)]
 struct SenderDoc {
     user: String,
     #[schema(nullable = false)]
@@ -108,16 +108,25 @@ pub(super) async fn read(
     Params(params): Params<ReadParams>,
 ) -> Result<Response, Failure> {
     let address = readable(&address)?;
-    let limit = params.limit.unwrap_or(LIMIT_DEFAULT);
-    if !(1..=LIMIT_MAX).contains(&limit) {
-        return Err(
-            Refusal::new(Code::BadRequest, format!("limit must be 1 to {LIMIT_MAX}")).into()
-        );
-    }
+    let limit = checked_limit(params.limit)?;
     let page = app
         .node
         .history(&principal, address.clone(), params.after, params.before, limit, BYTES_MAX)
         .await?;
+    Ok(json_bytes(page_json(&address, &page)))
+}
+
+/// How many messages an answer may hold.
+pub(super) fn checked_limit(limit: Option<usize>) -> Result<usize, Refusal> {
+    let limit = limit.unwrap_or(LIMIT_DEFAULT);
+    if (1..=LIMIT_MAX).contains(&limit) {
+        return Ok(limit);
+    }
+    Err(Refusal::new(Code::BadRequest, format!("limit must be 1 to {LIMIT_MAX}")))
+}
+
+/// A page as JSON.
+pub(super) fn page_json(address: &Address, page: &HistoryPage) -> Vec<u8> {
     let mut out = Vec::with_capacity(256 + page.messages.len() * 256);
     out.extend_from_slice(b"{\"address\":");
     write_string(address.as_str(), &mut out);
@@ -137,7 +146,7 @@ pub(super) async fn read(
         Some(next) => drop(write!(out, "{next}}}")),
         None => out.extend_from_slice(b"null}"),
     }
-    Ok(json_bytes(out))
+    out
 }
 
 /// What to trim.

@@ -139,6 +139,19 @@ impl Collector for NodeNumbers {
             ("pages", "Pages read for catching up", shards.pages),
             ("acks", "Acks that moved a cursor", shards.acks),
             ("ack_flush_failures", "Writes of cursors that failed", shards.flush_failures),
+            (
+                "handed_back",
+                "Messages of shared cursors that came back: given back, lapsed, or their member ended",
+                shards.handed_back,
+            ),
+            ("dead_letters", "Messages that went to a dead list", shards.died),
+            ("pushes", "Pushes to users by the gate protocol", verbs.pushed.load(Relaxed)),
+            ("pushes_stored", "Those of them that were stored", verbs.pushed_stored.load(Relaxed)),
+            (
+                "gate_unknown_answers",
+                "Answers of gates that name nothing that was given out",
+                shards.gate_unknown,
+            ),
             ("commits", "Commits that began", commit.commits.get()),
             ("commit_units", "Units in those commits", commit.units.get()),
             ("commit_failures", "Commits that failed", commit.failures.get()),
@@ -146,8 +159,25 @@ impl Collector for NodeNumbers {
         for (name, help, value) in counters {
             encode(&mut encoder, name, help, &ConstCounter::new(value))?;
         }
+        let dropped = verbs.expire_zero.load(Relaxed);
+        let reason = [("reason", "expire_zero")];
+        encode_with(
+            &mut encoder,
+            "pushes_dropped",
+            "Pushes that reached nobody",
+            &reason,
+            dropped,
+        )?;
+        let waiting = self.node.takers_waiting();
         let mut gauges = vec![
             ("sessions", "Streams that are attached", shards.sessions),
+            (
+                "queue_takers",
+                "Requests that wait for the next message of a queue or group",
+                waiting,
+            ),
+            ("gates", "Gates that are attached", shards.gates),
+            ("gate_pending", "Hand-outs to gates that wait for an answer", shards.gate_pending),
             ("outbox_bytes", "Bytes that wait in outboxes", shards.outbox_bytes),
         ];
         if let Some(bytes) = self.disk_bytes {
@@ -168,4 +198,18 @@ fn encode(
 ) -> fmt::Result {
     let kind = metric.metric_type();
     metric.encode(encoder.encode_descriptor(&format!("clarion_{name}"), help, None, kind)?)
+}
+
+/// A counter with a label; its values are fixed, none is a client's.
+fn encode_with(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    label: &[(&'static str, &'static str); 1],
+    value: u64,
+) -> fmt::Result {
+    let metric = ConstCounter::new(value);
+    let name = format!("clarion_{name}");
+    let mut family = encoder.encode_descriptor(&name, help, None, metric.metric_type())?;
+    metric.encode(family.encode_family(label)?)
 }

@@ -1,7 +1,7 @@
 //! `POST /api/v1/publish` and `/api/v1/publish/batch`.
 
 use super::auth::Caller;
-use super::body::{JsonBytes, parse};
+use super::body::{JsonBytes, bounded, parse};
 use super::problem::{Failure, ItemError, Refusals};
 use super::router::{App, json_response};
 use axum::extract::State;
@@ -9,11 +9,9 @@ use axum::response::Response;
 use clarion_core::{Address, Code, Refusal};
 use clarion_node::{Answer, Draft, Expire};
 use clarion_wire::publish::{Checked, ExpireField, PublishRequest};
-use serde::de::{SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
-use std::fmt;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
@@ -137,35 +135,12 @@ pub(super) struct BatchRequestDoc {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Batch<'a> {
-    #[serde(borrow, deserialize_with = "bounded")]
+    #[serde(borrow, deserialize_with = "bounded::<_, BATCH_KEPT_MAX, _>")]
     messages: Vec<&'a RawValue>,
 }
 
 /// Most entries of a batch that are kept before its length is judged: one above what any configuration allows.
 const BATCH_KEPT_MAX: usize = 100_001;
-
-/// A body of tiny entries would take many times its size as a list; entries that are refused anyway are passed over.
-fn bounded<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<&'de RawValue>, D::Error> {
-    struct Entries;
-    impl<'de> Visitor<'de> for Entries {
-        type Value = Vec<&'de RawValue>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a list of messages")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
-            let mut kept = Vec::new();
-            while let Some(entry) = entries.next_element::<&RawValue>()? {
-                if kept.len() < BATCH_KEPT_MAX {
-                    kept.push(entry);
-                }
-            }
-            Ok(kept)
-        }
-    }
-    input.deserialize_seq(Entries)
-}
 
 /// One result for each message, in order.
 #[derive(Serialize, ToSchema)]

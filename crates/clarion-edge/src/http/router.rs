@@ -3,7 +3,7 @@
 use super::auth::check_host;
 use super::config::HttpConfig;
 use super::problem::{Failure, Problem};
-use super::{channels, messages, ops, proto, publish, sessions, stream};
+use super::{channels, dead, groups, messages, ops, proto, publish, queues, sessions, stream};
 use crate::bodies::Bodies;
 use axum::Router;
 use axum::extract::{Request, State};
@@ -51,7 +51,7 @@ impl App {
 #[openapi(
     info(
         title = "Clarion",
-        description = "Publish messages to users, queues, topics and everyone; read them as streams; ask what became of them."
+        description = "Publish messages to users, queues, topics and everyone; read them as streams; share the work of queues; ask what became of them."
     ),
     components(schemas(Problem))
 )]
@@ -62,6 +62,14 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(publish::publish))
         .routes(routes!(publish::publish_batch))
         .routes(routes!(channels::read, channels::trim))
+        .routes(routes!(queues::next))
+        .routes(routes!(queues::ack))
+        .routes(routes!(queues::nack))
+        .routes(routes!(groups::next))
+        .routes(routes!(groups::ack))
+        .routes(routes!(groups::nack))
+        .routes(routes!(dead::read))
+        .routes(routes!(dead::put_back))
         .routes(routes!(messages::status, messages::erase))
         .routes(routes!(stream::stream))
         .routes(routes!(stream::ack))

@@ -45,7 +45,8 @@ pub(super) struct StreamParams {
     from: Option<String>,
 }
 
-fn parse_from(text: &str) -> Result<From, Refusal> {
+/// Where to start, as a query says it.
+pub(super) fn parse_from(text: &str) -> Result<From, Refusal> {
     match text {
         "earliest" => Ok(From::Earliest),
         "latest" => Ok(From::Latest),

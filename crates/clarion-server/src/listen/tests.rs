@@ -13,17 +13,24 @@ fn args(address: &str, device: Option<&str>) -> Args {
 #[test]
 fn an_address_decides_what_is_read() {
     let check = |address, device, expected: Option<(Option<&str>, Option<&str>, Option<&str>)>| {
-        let got = query(&args(address, device)).ok();
-        let got =
-            got.as_ref().map(|q| (q.user.as_deref(), q.device.as_deref(), q.address.as_deref()));
+        let got = source(&args(address, device)).ok();
+        let got = got.as_ref().map(|source| match source {
+            Source::Stream(q) => (q.user.as_deref(), q.device.as_deref(), q.address.as_deref()),
+            Source::Queue(name) => panic!("{name} is taken for a queue"),
+        });
         assert_eq!(got, expected, "{address} {device:?}");
     };
     check("user:u", None, Some((Some("u"), Some("default"), None)));
     check("user:u", Some("tv"), Some((Some("u"), Some("tv"), None)));
     check("topic:a/b", None, Some((None, None, Some("topic:a/b"))));
-    check("queue:q", None, Some((Some(QUEUE_USER), Some("default"), Some("queue:q"))));
     check("all", None, Some((None, None, Some("all"))));
     check("all", Some("tv"), None);
+    let queue = |device: Option<&str>, from: Option<&str>| {
+        source(&Args { from: from.map(Into::into), ..args("queue:a:b", device) })
+    };
+    assert_eq!(queue(None, None), Ok(Source::Queue("a:b".into())));
+    assert!(queue(Some("d"), None).is_err_and(|text| text.contains("share")));
+    assert!(queue(None, Some("earliest")).is_err());
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! Bad input: each kind with the exact answer that it gets, and a healthy server behind it.
 //!
-//! `fields`: what a request says · `wire`: how it travels · `limits`: how long and how many · `trust`: who sends it ·
-//! `burst`: ten thousand at once.
+//! `fields`: what a request says · `taking`: what those say who share work · `wire`: how it travels · `limits`: how long
+//! and how many · `trust`: who sends it · `burst`: ten thousand at once.
 
 mod burst;
 mod fields;
 mod limits;
+mod taking;
 mod trust;
 mod wire;
 

@@ -2,6 +2,7 @@
 
 use clarion_tests::{Command, Server, wait_for};
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 fn json(line: &str) -> Value {
     serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line:?}"))
@@ -92,14 +93,47 @@ fn curl_publishes_and_reads_a_stream() {
 }
 
 #[test]
-fn listeners_of_one_queue_and_device_each_get_every_message() {
+fn listeners_of_one_queue_share_its_work() {
     let server = Server::start();
-    let listeners: [_; 2] = std::array::from_fn(|_| listen(&server, &["queue:jobs"]));
-    let answer = publish(&server, &["queue:jobs", "job"]);
-    assert_eq!(answer["durability"], "disk");
-    for listener in listeners {
-        assert_eq!(json(&listener.line())["id"], answer["id"]);
+    let mut listeners: [_; 2] =
+        std::array::from_fn(|_| listen(&server, &["queue:jobs", "--count", "5"]));
+    let published: BTreeSet<String> = (0..10)
+        .map(|_| publish(&server, &["queue:jobs", "job"])["id"].as_str().unwrap().to_owned())
+        .collect();
+    let mut got = BTreeSet::new();
+    for listener in &mut listeners {
+        let lines = listener.rest();
+        assert_eq!(lines.len(), 5, "{lines:?}");
+        for line in &lines {
+            let line = json(line);
+            assert_eq!(line["attempt"], 1);
+            assert!(got.insert(line["id"].as_str().unwrap().to_owned()), "twice: {line}");
+        }
+        assert!(listener.wait().success());
     }
+    assert_eq!(got, published);
+    // What was printed was acked.
+    publish(&server, &["queue:jobs", "last"]);
+    let last = listen(&server, &["queue:jobs", "--count", "1"]);
+    assert_eq!(json(&last.line())["text"], "last");
+}
+
+#[test]
+fn a_listener_of_a_queue_comes_back_by_itself() {
+    let mut server = Server::start();
+    let mut listener = listen(&server, &["queue:jobs"]);
+    publish(&server, &["queue:jobs", "one"]);
+    assert_eq!(json(&listener.line())["text"], "one");
+    assert!(server.terminate().success());
+    assert_eq!(json(&listener.error_line())["event"], "lost");
+    server.restart();
+    publish(&server, &["queue:jobs", "two"]);
+    assert_eq!(json(&listener.line())["text"], "two");
+    listener.interrupt();
+    assert!(listener.wait().success());
+    let told: Vec<String> =
+        listener.errors().iter().map(|line| json(line)["event"].to_string()).collect();
+    assert!(told.contains(&"\"open\"".to_owned()), "{told:?}");
 }
 
 #[test]
@@ -189,10 +223,14 @@ fn errors_are_one_line_and_a_status() {
     one_line(check(&["publish", "user:1", "{", "--json", "--url", &url], 64, "not JSON"));
     one_line(check(&["listen", "nobody:1", "--url", &url], 1, "bad_address (1001)"));
     one_line(check(&["listen", "topic:a", "--device", "d", "--url", &url], 64, "--device"));
+    one_line(check(&["listen", "queue:q", "--device", "d", "--url", &url], 64, "share its work"));
+    one_line(check(&["listen", "queue:q", "--from", "1", "--url", &url], 64, "--from"));
+    one_line(check(&["listen", "queue:", "--url", &url], 1, "bad_address (1001)"));
     check(&["publish", "user:1", "--url", &url], 64, "<TEXT>");
     check(&["publish", "user:1", "x", "--url", "ftp://x"], 64, "http://host:port");
     let mut server = server;
     server.kill9();
     one_line(check(&["publish", "user:1", "x", "--url", &url], 69, "not reachable"));
     one_line(check(&["listen", "user:1", "--url", &url], 69, "not reachable"));
+    one_line(check(&["listen", "queue:q", "--url", &url], 69, "not reachable"));
 }

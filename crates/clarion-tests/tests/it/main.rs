@@ -23,6 +23,7 @@ mod grpc_faults;
 mod openapi;
 mod protos;
 mod publish;
+mod queues;
 mod readers;
 mod sessions;
 mod stop;

@@ -86,6 +86,11 @@ fn missing_and_wrong_keys() {
             ("POST", "/api/v1/publish"),
             ("POST", "/api/v1/publish/batch"),
             ("POST", "/api/v1/ack"),
+            ("GET", "/api/v1/queues/jobs/next"),
+            ("POST", "/api/v1/queues/jobs/ack"),
+            ("POST", "/api/v1/channels/user:a/groups/g/nack"),
+            ("GET", "/api/v1/channels/user:a/dead"),
+            ("POST", "/api/v1/channels/user:a/dead/put-back"),
         ] {
             let answer = call(at, method, target, headers, "");
             assert_eq!(
@@ -132,9 +137,25 @@ fn rights_end_where_they_were_given() {
         ("alice", "GET", "/api/v1/users/bob/presence"),
         ("alice", "DELETE", "/api/v1/users/bob/sessions"),
         ("alice", "DELETE", "/api/v1/channels/user:bob/messages?below=2"),
+        ("writer", "GET", "/api/v1/queues/jobs/next"),
+        ("alice", "GET", "/api/v1/queues/jobs/next"),
+        ("alice", "GET", "/api/v1/channels/user:bob/groups/g/next"),
+        ("alice", "GET", "/api/v1/channels/all/groups/g/next"),
+        ("writer", "GET", "/api/v1/channels/queue:jobs/dead"),
+        ("alice", "GET", "/api/v1/channels/queue:jobs/dead"),
     ] {
         let answer = call(at, method, target, &bearer(key), "");
         assert_eq!(name(&answer), (403, "forbidden".into()), "{key} {method} {target}");
+    }
+    let (none, no_seq) = (json!({ "leases": [] }).to_string(), json!({ "seqs": [] }).to_string());
+    for (key, target, body) in [
+        ("writer", "/api/v1/queues/jobs/ack", &none),
+        ("alice", "/api/v1/queues/jobs/nack", &none),
+        ("alice", "/api/v1/channels/user:bob/groups/g/ack", &none),
+        ("reader", "/api/v1/channels/queue:jobs/dead/put-back", &no_seq),
+        ("alice", "/api/v1/channels/user:bob/dead/put-back", &no_seq),
+    ] {
+        assert_name(&call(at, "POST", target, &bearer(key), body), FORBIDDEN);
     }
     // What a restricted key may not read, it does not learn of by id either.
     let published = publish(at, "admin", "user:bob").json();
@@ -150,7 +171,12 @@ fn rights_end_where_they_were_given() {
         call(at, "POST", "/api/v1/publish/batch", &bearer("alice"), &body.to_string()).json();
     assert_eq!(batch["results"][0]["durability"], "disk", "{batch}");
     assert_eq!(batch["results"][1]["error"]["name"], "forbidden", "{batch}");
-    for target in ["/api/v1/channels/user:alice/messages", "/api/v1/users/alice/presence"] {
+    for target in [
+        "/api/v1/channels/user:alice/messages",
+        "/api/v1/users/alice/presence",
+        "/api/v1/channels/user:alice/groups/g/next",
+        "/api/v1/channels/user:alice/dead",
+    ] {
         assert_eq!(call(at, "GET", target, &bearer("alice"), "").status, 200);
     }
     assert_alive(at, &bearer("admin"));
