@@ -292,7 +292,10 @@ impl<A: Message + Default> Streaming<A> {
     /// The next message; `None` when the call has ended with OK.
     pub async fn next(&mut self) -> Result<Option<A>, Status> {
         let next = timeout(DEADLINE, self.message()).await;
-        next.unwrap_or_else(|_| panic!("nothing came; {} bytes of a message", self.buffer.len()))
+        let Ok(next) = next else {
+            panic!("nothing came; {} bytes of a message", self.buffer.len())
+        };
+        next
     }
 
     /// The next message; panics at an end.

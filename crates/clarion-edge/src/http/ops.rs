@@ -114,11 +114,13 @@ impl fmt::Debug for NodeNumbers {
     }
 }
 
-impl Collector for NodeNumbers {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let shards: ShardTotals = self.node.shard_totals();
+/// A number: its name, what it is, and its value.
+type Number = (&'static str, &'static str, u64);
+
+impl NodeNumbers {
+    fn counters(&self, shards: &ShardTotals) -> Vec<Number> {
         let (commit, verbs) = (self.node.commit_counters(), self.node.verb_counters());
-        let counters = [
+        vec![
             ("publishes_stored", "Publishes answered as stored", verbs.stored.load(Relaxed)),
             ("publishes_live", "Publishes answered as live", verbs.live.load(Relaxed)),
             ("publishes_refused", "Publishes refused", verbs.refused.load(Relaxed)),
@@ -152,22 +154,18 @@ impl Collector for NodeNumbers {
                 "Answers of gates that name nothing that was given out",
                 shards.gate_unknown,
             ),
+            (
+                "gate_too_long",
+                "Pushes too long for a gate's gRPC library: kept, but not handed to gates",
+                shards.gate_too_long,
+            ),
             ("commits", "Commits that began", commit.commits.get()),
             ("commit_units", "Units in those commits", commit.units.get()),
             ("commit_failures", "Commits that failed", commit.failures.get()),
-        ];
-        for (name, help, value) in counters {
-            encode(&mut encoder, name, help, &ConstCounter::new(value))?;
-        }
-        let dropped = verbs.expire_zero.load(Relaxed);
-        let reason = [("reason", "expire_zero")];
-        encode_with(
-            &mut encoder,
-            "pushes_dropped",
-            "Pushes that reached nobody",
-            &reason,
-            dropped,
-        )?;
+        ]
+    }
+
+    fn gauges(&self, shards: &ShardTotals) -> Vec<Number> {
         let waiting = self.node.takers_waiting();
         let mut gauges = vec![
             ("sessions", "Streams that are attached", shards.sessions),
@@ -183,7 +181,21 @@ impl Collector for NodeNumbers {
         if let Some(bytes) = self.disk_bytes {
             gauges.push(("store_disk_bytes", "Bytes that the store takes on disk", bytes));
         }
-        for (name, help, value) in gauges {
+        gauges
+    }
+}
+
+impl Collector for NodeNumbers {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let shards = self.node.shard_totals();
+        for (name, help, value) in self.counters(&shards) {
+            encode(&mut encoder, name, help, &ConstCounter::new(value))?;
+        }
+        let dropped = self.node.verb_counters().expire_zero.load(Relaxed);
+        let reason = [("reason", "expire_zero")];
+        let help = "Pushes that reached nobody";
+        encode_with(&mut encoder, "pushes_dropped", help, &reason, dropped)?;
+        for (name, help, value) in self.gauges(&shards) {
             encode(&mut encoder, name, help, &ConstGauge::new(value))?;
         }
         Ok(())
