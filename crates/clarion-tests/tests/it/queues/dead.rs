@@ -72,7 +72,7 @@ fn what_is_handed_out_too_often_dies_is_read_put_back_and_consumed() {
     assert_eq!(facts, ["*", &published.id, &published.epoch.to_string(), "1", "2"]);
     let at = header(message, "clarion-dead-at").and_then(|at| at.parse::<u64>().ok());
     assert!(at > Some(1 << 40) && at <= message["created_at"].as_u64(), "{message}");
-    assert_eq!(api.metric("clarion_dead_letters_total"), 2);
+    wait_for("the count of the dead", || api.metric("clarion_dead_letters_total") == 2);
     assert_eq!(texts(&dead(&mut api, "?after=1")), ["8"]);
     assert_eq!(dead(&mut api, "?limit=1")["next"], 1);
     // They have left the queue, also on disk.
