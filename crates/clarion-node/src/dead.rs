@@ -15,8 +15,10 @@ use std::sync::Arc;
 const PREFIX: &str = "clarion-dead-";
 /// Longest idempotency key.
 const KEY_BYTES_MAX: usize = 256;
-/// Most messages that are put back at once.
+/// Most messages that one request puts back.
 const PUT_BACK_MAX: usize = 1000;
+/// Messages that are put back with one commit; they are in memory at once.
+const PUT_BACK_PART: usize = 16;
 
 /// A message as its channel's dead list keeps it: with headers that tell its cursor, id, place and attempts, under a
 /// key of its own, so that a burial that is tried again buries nothing twice.
@@ -83,9 +85,9 @@ impl Node {
         seqs.dedup();
         let list = address.dead_list();
         let (mut back, mut result) = (0, Ok(()));
-        for seq in seqs {
-            match self.put_one_back(address, &list, seq).await {
-                Ok(was_there) => back += usize::from(was_there),
+        for part in seqs.chunks(PUT_BACK_PART) {
+            match self.put_part_back(address, &list, part).await {
+                Ok(part) => back += part,
                 Err(refusal) => {
                     result = Err(refusal);
                     break;
@@ -97,27 +99,46 @@ impl Node {
         result.map(|()| back)
     }
 
-    async fn put_one_back(
+    /// Puts a few back: one commit publishes them, a second one takes them off the list. Fails when one was refused; those
+    /// that were not are back all the same.
+    async fn put_part_back(
         &self,
         address: &Address,
         list: &Address,
-        seq: Seq,
-    ) -> Result<bool, Refusal> {
-        let Some(message) = self.dead_at(list, seq, seq).await?.filter(|m| m.seq == seq) else {
-            return Ok(false);
+        seqs: &[Seq],
+    ) -> Result<usize, Refusal> {
+        let mut messages = Vec::with_capacity(seqs.len());
+        for seq in seqs {
+            messages.extend(self.dead_at(list, *seq, *seq).await?);
+        }
+        if messages.is_empty() {
+            return Ok(0);
+        }
+        let publish = |message: &Message| {
+            let mut content = (*message.content).clone();
+            content.headers.retain(|(name, _)| !name.starts_with(PREFIX));
+            content.idempotency_key = Some(format!("dead/{}", message.id).into());
+            Unit::Publish(Publish {
+                channel: address.clone(),
+                content: Arc::new(content),
+                refs: Vec::new(),
+                retention: self.config().retention.of(address.kind()),
+            })
         };
-        let mut content = (*message.content).clone();
-        content.headers.retain(|(name, _)| !name.starts_with(PREFIX));
-        content.idempotency_key = Some(format!("dead/{}", message.id).into());
-        let publish = Publish {
-            channel: address.clone(),
-            content: Arc::new(content),
-            refs: Vec::new(),
-            retention: self.config().retention.of(address.kind()),
-        };
-        self.commit(vec![Unit::Publish(publish)]).await?;
-        let erased = self.commit(vec![Unit::Erase { channel: list.clone(), seq }]).await?;
-        Ok(matches!(erased.first(), Some(Done::Erased(true))))
+        let units = messages.iter().map(publish).collect();
+        let (_, published) = self.submit(units).await?.map_err(store_refusal)?;
+        let (mut erase, mut refused) = (Vec::new(), None);
+        for (message, done) in messages.iter().zip(published) {
+            match done {
+                Done::Refused(code) => refused = Some(code),
+                _ => erase.push(Unit::Erase { channel: list.clone(), seq: message.seq }),
+            }
+        }
+        let erased = if erase.is_empty() { Vec::new() } else { self.commit(erase).await? };
+        match refused {
+            Some(code) => Err(code.into()),
+            None => Ok(erased.iter().filter(|done| matches!(done, Done::Erased(true))).count()),
+        }
     }
 
     /// Gives back what the list no longer holds.

@@ -107,10 +107,11 @@ fn source(args: &Args) -> Result<Source, String> {
     Ok(Source::Stream(query))
 }
 
-/// Ctrl-C or SIGTERM.
+/// Ctrl-C or SIGTERM; once told, it stays told.
 struct Stop {
     interrupt: Signal,
     terminate: Signal,
+    told: bool,
 }
 
 impl Stop {
@@ -118,13 +119,17 @@ impl Stop {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            told: false,
         })
     }
 
     async fn told(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+        if !self.told {
+            tokio::select! {
+                _ = self.interrupt.recv() => {}
+                _ = self.terminate.recv() => {}
+            }
+            self.told = true;
         }
     }
 }

@@ -48,8 +48,10 @@ pub(super) async fn consume(
     let queue = Shared::Queue(name);
     let mut consumer = Consumer { client, queue, open: false, opened: false, failures: 0 };
     let mut left = count.unwrap_or(u64::MAX);
-    while left > 0 {
+    while left > 0 && !stop.told {
         let taken = tokio::select! {
+            // What came together with the signal is printed; dropped it would be missing until its lease lapses.
+            biased;
             taken = consumer.take(left) => taken,
             () = stop.told() => return ExitCode::SUCCESS,
         };
