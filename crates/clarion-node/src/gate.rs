@@ -182,8 +182,9 @@ impl Node {
             Plan::Live(message) => Ok(self.push_live(message).await),
             Plan::Stored(publish) => {
                 let channel = publish.channel.clone();
+                let gates = self.inner.interest.gates_mark();
                 let pushed = self.push_stored(Unit::Publish(publish)).await?;
-                if !self.inner.interest.has_gates() {
+                if gates.is_none() || gates != self.inner.interest.gates_mark() {
                     let shard = self.gate_shard(&channel);
                     self.post_job(shard, move |s| s.park(&channel, pushed.answer.seq));
                 }

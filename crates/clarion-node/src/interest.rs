@@ -6,7 +6,7 @@
 use crate::attach::user_tag;
 use clarion_core::{Address, AddressKind};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 /// A set of shards, a bit each.
@@ -17,6 +17,8 @@ pub(crate) struct Interest {
     shards: RwLock<HashMap<Address, ShardSet>>,
     /// Shards on which gates stand: they are told of every user's channel that is theirs.
     gates: AtomicUsize,
+    /// How often a shard's first gate came.
+    gates_came: AtomicU64,
     shard_count: usize,
 }
 
@@ -42,7 +44,7 @@ impl InterestGuard<'_> {
 
 impl Interest {
     pub(crate) fn new(shard_count: usize) -> Self {
-        Self { shards: RwLock::default(), gates: AtomicUsize::new(0), shard_count }
+        Self { shards: RwLock::default(), gates: AtomicUsize::new(0), gates_came: AtomicU64::new(0), shard_count }
     }
 
     pub(crate) fn read(&self) -> InterestGuard<'_> {
@@ -57,8 +59,16 @@ impl Interest {
         self.gates.load(Ordering::SeqCst) > 0
     }
 
+    /// A mark of who is there: when it is the same before and after a commit, and not `None`, each shard had a gate all
+    /// the time, so the commit's hint found one.
+    pub(crate) fn gates_mark(&self) -> Option<u64> {
+        let came = self.gates_came.load(Ordering::SeqCst);
+        self.has_gates().then_some(came)
+    }
+
     /// The first gate stands on a shard.
     pub(crate) fn gates_came(&self) {
+        self.gates_came.fetch_add(1, Ordering::SeqCst);
         self.gates.fetch_add(1, Ordering::SeqCst);
     }
 

@@ -210,6 +210,8 @@ impl Shard {
                 return;
             }
         };
+        // What has left by now is not on the way any more.
+        self.check_written(state, key);
         for (channel, page) in channels.iter().zip(&pages) {
             if !self.give_owed(state, key, channel, page) {
                 break;

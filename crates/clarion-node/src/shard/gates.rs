@@ -218,7 +218,9 @@ impl Shard {
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
         let waiter = take_watch(state, &message.content);
-        if state.gates.list.is_empty() && !state.gates.channels.contains_key(&message.channel) {
+        // While a gate takes its place on one shard after the other, what finds none is parked here.
+        let nobody = state.gates.list.is_empty() && !self.context.interest.has_gates();
+        if nobody && !state.gates.channels.contains_key(&message.channel) {
             if let Some(waiter) = waiter {
                 tell(waiter, false, Echo::default());
                 self.remember(state, &message.channel, message.clone(), None);
@@ -371,12 +373,17 @@ impl Shard {
             entry.parked.truncate(WAITING_MAX);
             self.load_soon(state, channel);
         }
-        // A gate that came meanwhile has looked before this was here.
+        self.owe_all(state, channel, &[seq]);
+        self.bound_gates(state);
+    }
+
+    /// Gates that came meanwhile have looked before these were parked.
+    fn owe_all(&self, state: &mut State, channel: &Address, parked: &[Seq]) {
+        let (Some(first), Some(last)) = (parked.iter().min(), parked.iter().max()) else { return };
         let gates: Vec<SessionKey> = state.gates.list.iter().map(|gate| gate.key).collect();
         for key in gates {
-            self.owe(state, key, channel, (seq, seq), true);
+            self.owe(state, key, channel, (*first, *last), true);
         }
-        self.bound_gates(state);
     }
 
     /// The hand-out of this content is watched.
@@ -546,11 +553,13 @@ impl Shard {
         let cursor = gate_cursor(&head, &readers, attached);
         let mut of = GateChannel::new(head.epoch, cursor, head.last);
         of.trimmed(head.first);
-        for seq in std::mem::take(&mut entry.parked) {
-            of.hand_out(seq, &[], 0);
+        let parked = std::mem::take(&mut entry.parked);
+        for seq in &parked {
+            of.hand_out(*seq, &[], 0);
         }
         state.gates.pending += of.pending();
         entry.state = Some(of);
+        self.owe_all(state, channel, &parked);
         for (message, waiter) in std::mem::take(&mut entry.hinted) {
             self.remember(state, channel, message, waiter);
         }
