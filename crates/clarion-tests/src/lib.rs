@@ -1,7 +1,7 @@
 //! What the integration tests stand on: real server processes, real command lines, raw sockets.
 //!
 //! Owns: building the binary once, starting and ending servers ([`Server`]), client commands ([`Command`]), connections
-//! that may send anything ([`raw`]), and waiting ([`wait_for`]). Invariants: no server outlives its test; a wait has a
+//! that may send anything ([`raw`]), gRPC clients of bytes ([`grpc`]), and waiting ([`wait_for`]). Invariants: no server outlives its test; a wait has a
 //! deadline and says what it waited for; the data of a test that passed is removed, that of one that failed is kept and
 //! its path printed. Must not know: the server's insides.
 
@@ -12,6 +12,7 @@
 
 mod binary;
 mod command;
+pub mod grpc;
 pub mod raw;
 mod server;
 mod wait;

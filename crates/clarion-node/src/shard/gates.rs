@@ -559,8 +559,9 @@ impl Shard {
         }
         state.gates.pending += of.pending();
         entry.state = Some(of);
+        let hinted = std::mem::take(&mut entry.hinted);
         self.owe_all(state, channel, &parked);
-        for (message, waiter) in std::mem::take(&mut entry.hinted) {
+        for (message, waiter) in hinted {
             self.remember(state, channel, message, waiter);
         }
         let Some(entry) = state.gates.channels.get_mut(channel) else { return };

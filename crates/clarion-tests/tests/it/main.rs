@@ -15,6 +15,7 @@ mod data_dir;
 mod documented;
 mod faults;
 mod five_minutes;
+mod golden;
 mod openapi;
 mod protos;
 mod publish;
