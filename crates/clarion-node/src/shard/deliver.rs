@@ -261,6 +261,9 @@ impl Shard {
 
     /// A channel has grown up to here, and its records did not fit into the mailbox.
     pub(super) fn raise_head(&self, channel: &Address, epoch: Epoch, seq: Seq) {
+        if channel.kind() == AddressKind::User {
+            self.gate_head(channel, epoch, seq);
+        }
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
         let Some(live) = state.live.get(channel) else { return };

@@ -22,7 +22,7 @@ use clarion_core::mode::{Candidate, Member, Mode, pick};
 use clarion_core::port::outlet::{CloseReason, Given};
 use clarion_core::port::store::{Head, Move, Reader, StoreError, StoredCursor, Unit};
 use clarion_core::shared_cursor::Acked;
-use clarion_core::{Address, Code, Content, Cursor, Message, Refusal, Seq};
+use clarion_core::{Address, Code, Content, Cursor, Epoch, Message, Refusal, Seq};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -63,6 +63,8 @@ pub(super) struct GateEntryChannel {
     waiters: Vec<(Seq, Waiter)>,
     /// Seqs that found no gate meanwhile.
     parked: Vec<Seq>,
+    /// Commits came whose records did not.
+    missed: bool,
     listed: bool,
 }
 
@@ -251,6 +253,48 @@ impl Shard {
                 entry.state = None;
                 self.load_soon(state, channel);
             }
+        }
+    }
+
+    /// A user's channel has grown up to here, and its records did not fit into the mailbox: the gates are owed them.
+    pub(super) fn gate_head(&self, channel: &Address, epoch: Epoch, seq: Seq) {
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
+        let nobody = state.gates.list.is_empty() && !self.context.interest.has_gates();
+        if nobody && !state.gates.channels.contains_key(channel) {
+            return;
+        }
+        let entry = state.gates.channels.entry(channel.clone()).or_default();
+        match &mut entry.state {
+            Some(of) if of.epoch() == epoch => {
+                let first = of.head() + 1;
+                of.raise_head(epoch, seq);
+                self.owe_to_picked(state, channel, (first, seq));
+            }
+            _ => {
+                entry.state = None;
+                entry.missed = true;
+                self.load_soon(state, channel);
+            }
+        }
+        self.bound_gates(state);
+    }
+
+    /// Owes a range that no gate was given to those that are picked for it.
+    fn owe_to_picked(&self, state: &mut State, channel: &Address, range: (Seq, Seq)) {
+        state.gates.turn = state.gates.turn.wrapping_add(1);
+        let random = state.gates.turn;
+        let (_, picked) = state.gates.pick(self.context.config.gate_mode, random, |_| false);
+        let members: Vec<Member> = picked.iter().map(|key| member_of(*key)).collect();
+        let now = self.mono();
+        let entry = state.gates.channels.get_mut(channel);
+        if let Some(of) = entry.and_then(|entry| entry.state.as_mut()) {
+            let before = of.pending();
+            (range.0..=range.1).for_each(|seq| of.hand_out(seq, &members, now));
+            state.gates.pending += of.pending() - before;
+        }
+        for key in picked {
+            self.owe(state, key, channel, range, false);
         }
     }
 
@@ -558,8 +602,13 @@ impl Shard {
             of.hand_out(*seq, &[], 0);
         }
         state.gates.pending += of.pending();
+        let unacked = of.cursor().next_unacked(head.first);
         entry.state = Some(of);
         let hinted = std::mem::take(&mut entry.hinted);
+        let missed = std::mem::take(&mut entry.missed).then_some((unacked, head.last));
+        if let Some(range) = missed {
+            self.owe_to_picked(state, channel, range);
+        }
         self.owe_all(state, channel, &parked);
         for (message, waiter) in hinted {
             self.remember(state, channel, message, waiter);

@@ -8,7 +8,7 @@ use super::proto::{
 use super::table::Here;
 use super::vectors::{Step, hex, text};
 use bytes::Bytes;
-use clarion_tests::DEADLINE;
+use clarion_tests::{DEADLINE, wait_until};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -57,7 +57,8 @@ impl Player {
             removes = Some(self.model.removed(&channel, u64::try_from(ours).unwrap_or(0)));
         } else if [PUSH, PUSH_WITH_STATUS].contains(&&*path) && sent["undecodable"] != true {
             let said = Said::push(&bytes);
-            if !said.channel.is_empty() && bytes.len() <= REQUEST_MAX {
+            let refused = said.channel.is_empty() || said.channel.contains(char::is_control);
+            if !refused && bytes.len() <= REQUEST_MAX {
                 push = Some(self.model.push(said));
             }
         }
@@ -68,6 +69,10 @@ impl Player {
         let deadline = Duration::from_millis(step.deadline_ms.unwrap_or(8000));
         let of = path.clone();
         let handle = tokio::spawn(async move { client.unary(&of, bytes).await });
+        if push.is_some_and(|push| self.model.pushes[push].decided.is_some()) {
+            // Without a gate it waits for nobody.
+            wait_until("the answer to a push", async || handle.is_finished()).await;
+        }
         self.calls.insert(call, Waiting { handle, path, push, removes, deadline });
     }
 
@@ -84,6 +89,11 @@ impl Player {
     pub(super) async fn call_ends(&mut self, step: &Step) {
         let call = step.call.expect("a call has a number");
         let waiting = self.calls.remove(&call).expect("the call was begun");
+        if step.bug.is_some() && waiting.path == PUSH_WITH_STATUS {
+            // Wrong, perhaps too early: it ends when its answer has come.
+            self.calls.insert(call, waiting);
+            return;
+        }
         let (push, path, removes) = (waiting.push, waiting.path.clone(), waiting.removes);
         let seen = step.status.as_ref();
         let gives_up = seen.is_some_and(|s| s.made_by.is_some() && s.number == 4);

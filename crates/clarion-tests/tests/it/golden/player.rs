@@ -11,7 +11,7 @@ use super::vectors::{Scenario, Step};
 use clarion_tests::grpc::GrpcClient;
 use clarion_tests::{DEADLINE, Server};
 use rustix::process::Signal;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -30,6 +30,10 @@ pub(super) struct Player {
     pub(super) events: mpsc::Receiver<(String, Event)>,
     pub(super) sender: mpsc::Sender<(String, Event)>,
     pub(super) calls: HashMap<u32, Waiting>,
+    /// It was told to stop.
+    pub(super) stopping: bool,
+    /// Channels of which something came.
+    pub(super) marks: HashSet<String>,
     /// The numbers of the recording, by channel, and ours.
     pub(super) ids: HashMap<(String, u64), u64>,
     /// The step that is played.
@@ -60,6 +64,8 @@ pub(super) async fn play(scenario: &Scenario, plan: Plan) {
         events,
         sender,
         calls: HashMap::new(),
+        stopping: false,
+        marks: HashSet::new(),
         ids: HashMap::new(),
         at: 0,
     };
@@ -115,12 +121,14 @@ impl Player {
             Some("kill") => {
                 self.server.kill9();
                 self.clients.clear();
+                self.marks.clear();
                 self.model.killed();
                 self.ids.clear();
                 self.all_ended().await;
             }
             Some("start") => self.server.restart(),
             Some("SIGTERM") => {
+                self.stopping = true;
                 self.server.signal(Signal::TERM);
                 self.all_ended().await;
                 self.model.killed();
