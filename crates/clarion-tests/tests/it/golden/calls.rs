@@ -77,7 +77,7 @@ impl Player {
     }
 
     /// The end of a call. The client's own deadline is kept where the recording shows that it passed.
-    async fn end_of(&mut self, waiting: Waiting, passes: bool) -> Option<Result<Bytes, Status>> {
+    async fn end_of(&self, waiting: Waiting, passes: bool) -> Option<Result<Bytes, Status>> {
         let limit = if passes { waiting.deadline } else { DEADLINE };
         match timeout(limit, waiting.handle).await {
             Ok(joined) => Some(joined.expect("a call does not panic")),
@@ -176,7 +176,8 @@ impl Player {
             assert!(told, "{here}: {status}");
             return;
         };
-        let reply = end.unwrap_or_else(|status| panic!("{here}: it was answered: {status}; {of:?}"));
+        let reply =
+            end.unwrap_or_else(|status| panic!("{here}: it was answered: {status}; {of:?}"));
         let said = Said::response(&reply);
         self.model.name(push, said.id);
         let of = &self.model.pushes[push].said;

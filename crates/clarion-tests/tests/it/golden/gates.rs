@@ -80,15 +80,19 @@ impl Player {
     /// Something happened to a gate.
     pub(super) fn event(&mut self, name: &str, event: Event) {
         if let Event::Message(bytes) = &event {
-            self.marks.insert(Said::to_gate(bytes).channel);
+            self.marks.insert((name.to_owned(), Said::to_gate(bytes).channel));
         }
         match event {
             Event::End(status) => self.gate(name).ended = Some(status),
             Event::Message(bytes) => {
                 let said = Said::to_gate(&bytes);
                 let before = self.model.find(&said);
-                let targets = before.and_then(|at| self.model.pushes[at].targets.as_ref());
-                let came_before = targets.is_some_and(|t| !t.iter().any(|gate| gate == name));
+                let came_before = before.is_some_and(|at| {
+                    let push = &self.model.pushes[at];
+                    let targets = push.targets.as_ref();
+                    let not_live = targets.is_some_and(|t| !t.iter().any(|gate| gate == name));
+                    not_live || push.live_to.iter().any(|gate| gate == name)
+                });
                 let gate = self.gate(name);
                 match said.kind {
                     _ if said.channel == sync_channel(name) && said.kind == RESPONSE => {
@@ -96,7 +100,9 @@ impl Player {
                     }
                     _ if said.channel.starts_with("sync/") => {}
                     // Where a message of 4 MiB comes again there is no room for its type.
-                    REQUEST if bytes.len() + 8 > 4 << 20 && came_before => gate.again.push_back(bytes),
+                    REQUEST if bytes.len() + 8 > 4 << 20 && came_before => {
+                        gate.again.push_back(bytes)
+                    }
                     REQUEST => gate.live.push_back(bytes),
                     RESPONSE => gate.again.push_back(bytes),
                     kind => panic!("{name} got a message of type {kind}"),
@@ -162,8 +168,11 @@ impl Player {
         let synced = control.unary(PUSH, push(&sync_channel(name), "s", 600)).await;
         synced.expect("a push is answered");
         // What is still on its way to a gate does not come again.
-        let mark = sync_channel(name);
-        self.until("the mark", |p| p.marks.contains(&mark)).await;
+        let (mark, any) = (sync_channel(name), self.model.gets_one());
+        self.until("the mark", |p| {
+            p.marks.iter().any(|(gate, of)| *of == mark && (any || gate == name))
+        })
+        .await;
         self.sync(name).await;
         for said in self.take_again(name, &owed).await {
             self.gate(name).parked.push((said.channel, said.text));
@@ -215,7 +224,7 @@ impl Player {
         if exact && seen.made_by.is_none() {
             assert_eq!(status.message(), seen.details, "{here}");
         }
-        if !self.stopping {
+        if !self.stopping && self.server.is_running() {
             self.left(name).await;
         }
     }
@@ -246,7 +255,8 @@ impl Player {
             Some(bytes) => Said::response(&bytes),
             None => self.told(name, sent),
         };
-        let on_purpose = step.note.as_deref().is_some_and(|note| note.contains("id + 1 on purpose"));
+        let on_purpose =
+            step.note.as_deref().is_some_and(|note| note.contains("id + 1 on purpose"));
         let known = |said: &Said, id| self.ids.contains_key(&(said.channel.clone(), id));
         if said.id > 0 && (on_purpose || (self.plan.plus_one && !known(&said, said.id))) {
             said.id -= u64::from(on_purpose || known(&said, said.id - 1));
@@ -337,7 +347,8 @@ impl Player {
         let mut found = Vec::new();
         for said in &came {
             let at = self.model.find(said);
-            let at = at.unwrap_or_else(|| panic!("{here}: {name} got what nobody pushed: {said:?}"));
+            let at =
+                at.unwrap_or_else(|| panic!("{here}: {name} got what nobody pushed: {said:?}"));
             self.model.name(at, said.id);
             let pushed = &self.model.pushes[at].said;
             let too_long = said.text.len() + 16 > 4 << 20;
@@ -351,7 +362,11 @@ impl Player {
         let missing = missing.map(|at| &self.model.pushes[*at]);
         assert!(missing.is_none(), "{here}: it did not come to {name}: {missing:?}");
         let more = found.iter().find(|at| !owed.must.contains(at) && !owed.may.contains(at));
-        assert!(more.is_none(), "{here}: {name} got more: {:?}", more.map(|at| &self.model.pushes[*at]));
+        assert!(
+            more.is_none(),
+            "{here}: {name} got more: {:?}",
+            more.map(|at| &self.model.pushes[*at])
+        );
         let in_order = came.iter().enumerate().all(|(i, said)| {
             came[i + 1..].iter().all(|later| later.channel != said.channel || later.id > said.id)
         });

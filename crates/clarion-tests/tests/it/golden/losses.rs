@@ -263,7 +263,8 @@ fn a_dead_group_stops_nobody() {
 #[test]
 fn replays_and_live_pushes_share_a_stream() {
     runtime().block_on(async {
-        let server = Server::builder().set("node.shards", "3").arg("--speak").arg("mikudos").start();
+        let server =
+            Server::builder().set("node.shards", "3").arg("--speak").arg("mikudos").start();
         let (producer, mut gate) = first_gate(&server, "").await;
         for n in 0..50 {
             producer.push(&format!("old{n}"), &"o".repeat(n * 100), 600).await;

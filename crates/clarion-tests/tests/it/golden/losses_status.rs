@@ -136,9 +136,8 @@ fn a_producer_that_gives_up_disturbs_nobody() {
         let producer = Producer::open(&server).await;
         let mut gate = PlainGate::open(&server, "", 1).await;
         let client = producer.0.clone();
-        let call = tokio::spawn(async move {
-            client.unary(PUSH_WITH_STATUS, push("21", "x", 600)).await
-        });
+        let call =
+            tokio::spawn(async move { client.unary(PUSH_WITH_STATUS, push("21", "x", 600)).await });
         let came = next_of(&mut gate, "21").await;
         call.abort();
         gate.received(&came).await;

@@ -90,7 +90,11 @@ async fn replay(scenario: &Scenario) {
     player.close().await;
 }
 
-async fn read(name: String, mut stream: GrpcStream, to: mpsc::Sender<(String, Result<Bytes, Status>)>) {
+async fn read(
+    name: String,
+    mut stream: GrpcStream,
+    to: mpsc::Sender<(String, Result<Bytes, Status>)>,
+) {
     loop {
         let next = stream.next().await;
         let over = next.is_err();
@@ -224,7 +228,7 @@ impl Player {
         let client = self.client(name).await;
         let stream = client.server_stream(STREAM, bytes, &[]).await;
         if channel.is_empty() {
-            let status = stream.err().expect("a name of no bytes is refused here");
+            let status = stream.expect_err("a name of no bytes is refused here");
             assert_eq!(status.code(), Code::InvalidArgument, "step {}", self.at);
             self.consumers.insert(name.to_owned(), Consumer::default());
             return;
@@ -255,7 +259,8 @@ impl Player {
                         queued.pop_front();
                         continue;
                     }
-                    let mut broke = self.consumers.values_mut().filter(|c| c.broke && c.channel == channel);
+                    let mut broke =
+                        self.consumers.values_mut().filter(|c| c.broke && c.channel == channel);
                     let again = broke.any(|c| c.came.pop_front().as_ref() == Some(&text));
                     assert!(again, "{text:?} is not first in, first out: {:?}", self.queued);
                 }
@@ -276,16 +281,19 @@ impl Player {
         }
         let left: Vec<String> = self.queued.keys().cloned().collect();
         for (n, channel) in left.into_iter().enumerate() {
-            let listens = self.consumers.values().any(|c| c.channel == channel && c.ended.is_none());
+            let listens =
+                self.consumers.values().any(|c| c.channel == channel && c.ended.is_none());
             if !listens && self.queued[&channel].iter().all(|text| text.len() < 1000) {
                 let name = format!("last{n}");
                 let client = self.client(&name).await;
                 let bytes = submit_of([(1, channel.clone()), (2, String::new())]);
                 let stream = client.server_stream(STREAM, bytes, &[]).await.expect("it opens");
                 tokio::spawn(read(name.clone(), stream, self.sender.clone()));
-                self.consumers.insert(name, Consumer { channel: channel.clone(), ..Consumer::default() });
+                self.consumers
+                    .insert(name, Consumer { channel: channel.clone(), ..Consumer::default() });
             }
-            let listens = self.consumers.values().any(|c| c.channel == channel && c.ended.is_none());
+            let listens =
+                self.consumers.values().any(|c| c.channel == channel && c.ended.is_none());
             if listens {
                 self.until(|p| p.queued[&channel].is_empty()).await;
             }

@@ -78,6 +78,11 @@ impl Model {
         Self { mode: mode.to_owned(), patience, ..Self::default() }
     }
 
+    /// Whether a push goes to one gate only.
+    pub(super) fn gets_one(&self) -> bool {
+        !["group", "every"].contains(&&*self.mode)
+    }
+
     pub(super) fn gates(&self) -> usize {
         self.gates.len()
     }
@@ -123,7 +128,8 @@ impl Model {
 
     pub(super) fn push(&mut self, said: Said) -> usize {
         let targets = self.targets();
-        let decided = targets.as_ref().filter(|targets| targets.is_empty()).map(|_| Said::default());
+        let decided =
+            targets.as_ref().filter(|targets| targets.is_empty()).map(|_| Said::default());
         self.pushes.push(Push {
             said,
             id: 0,
@@ -149,13 +155,18 @@ impl Model {
             assert!(!twice, "the number {id} was given out twice in {channel:?}");
             self.pushes[push].id = id;
         }
-        assert_eq!(self.pushes[push].id, id, "reply and gates name one number: {:?}", self.pushes[push]);
+        assert_eq!(
+            self.pushes[push].id, id,
+            "reply and gates name one number: {:?}",
+            self.pushes[push]
+        );
     }
 
     /// The push that a live message is, by its number or by its text.
     pub(super) fn find(&self, live: &Said) -> Option<usize> {
         let same = |p: &Push| p.said.channel == live.channel && p.said.text == live.text;
-        let known = self.pushes.iter().position(|p| p.id == live.id && p.said.channel == live.channel);
+        let known =
+            self.pushes.iter().position(|p| p.id == live.id && p.said.channel == live.channel);
         known.or_else(|| self.pushes.iter().position(|p| p.id == 0 && same(p)))
     }
 
@@ -175,11 +186,8 @@ impl Model {
 
     /// A gate's RECEIVED or UNRECEIVED.
     pub(super) fn answered(&mut self, gate: &str, said: &Said) {
-        let found = self.pushes.iter_mut();
-        let Some(push) = found
-            .filter(|p| p.id == said.id && p.said.channel == said.channel && said.id != 0)
-            .next_back()
-        else {
+        let same = |p: &&mut Push| p.id == said.id && p.said.channel == said.channel;
+        let Some(push) = self.pushes.iter_mut().filter(|_| said.id != 0).rfind(same) else {
             return;
         };
         if said.kind == RECEIVED {
@@ -202,7 +210,9 @@ impl Model {
     pub(super) fn removed(&mut self, channel: &str, id: u64) -> bool {
         let mut found = self.pushes.iter_mut();
         let push = found.find(|p| p.id == id && p.said.channel == channel && p.stored() && id != 0);
-        let there = push.filter(|push| !push.acked && push.alive(Instant::now(), Instant::now()) != Some(false));
+        let there = push.filter(|push| {
+            !push.acked && push.alive(Instant::now(), Instant::now()) != Some(false)
+        });
         there.map(|push| push.acked = true).is_some()
     }
 

@@ -8,7 +8,8 @@ use clarion_tests::Server;
 /// A mode that there is none of ends the start, and says so.
 pub(super) fn unknown_mode(scenario: &Scenario) {
     let mode = scenario.mode.as_deref().unwrap_or_default();
-    let start = Server::builder().set("mikudos.mode", mode).arg("--speak").arg("mikudos").try_start();
+    let start =
+        Server::builder().set("mikudos.mode", mode).arg("--speak").arg("mikudos").try_start();
     let failed = start.expect_err("it does not start");
     assert_eq!(failed.status.code(), Some(64), "{}", failed.stderr);
     assert!(failed.stderr.contains("mikudos.mode"), "{}", failed.stderr);

@@ -4,6 +4,7 @@ use super::plain::{PlainGate, Producer, count, texts};
 use super::proto::Said;
 use super::vectors::Scenario;
 use super::{player, runtime};
+use clarion_tests::grpc::GrpcClient;
 use clarion_tests::{DEADLINE, Server};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -96,7 +97,11 @@ fn drain(mut gate: PlainGate) -> JoinHandle<BTreeSet<u64>> {
 }
 
 /// Pushes until told to stop; all numbers that were answered.
-fn produce(producer: &Producer, stop: &Arc<AtomicBool>, count: &Arc<AtomicUsize>) -> JoinHandle<Vec<u64>> {
+fn produce(
+    producer: &Producer,
+    stop: &Arc<AtomicBool>,
+    count: &Arc<AtomicUsize>,
+) -> JoinHandle<Vec<u64>> {
     let (producer, stop, count) = (producer.clone(), stop.clone(), count.clone());
     tokio::spawn(async move {
         let mut ids = Vec::new();
@@ -162,7 +167,7 @@ pub(super) fn parallel_ids(_: &Scenario) {
             assert!(at_gate.insert(said.id, text).is_none(), "{} twice", said.id);
         }
         for replies in producing {
-            for (id, text) in replies.await.expect("a producer").await.expect("its pushes") {
+            for (id, text) in replies.await.expect("its pushes are answered") {
                 assert_eq!(at_gate.remove(&id), Some(text), "the reply names its own message");
             }
         }
@@ -170,20 +175,19 @@ pub(super) fn parallel_ids(_: &Scenario) {
     });
 }
 
-type Replies = JoinHandle<Vec<(u64, String)>>;
+/// The numbers and texts of what a producer pushed.
+type Replies = Vec<(u64, String)>;
 
 fn produce_named(server: &Server, p: usize, each: usize) -> JoinHandle<Replies> {
     let at = server.listener("grpc");
     tokio::spawn(async move {
-        let producer = Producer(clarion_tests::grpc::GrpcClient::open(at).await);
-        tokio::spawn(async move {
-            let mut replies = Vec::new();
-            for n in 0..each {
-                let text = format!("{p}:{n}");
-                replies.push((producer.push("21", &text, 600).await, text));
-            }
-            replies
-        })
+        let producer = Producer(GrpcClient::open(at).await);
+        let mut replies = Vec::new();
+        for n in 0..each {
+            let text = format!("{p}:{n}");
+            replies.push((producer.push("21", &text, 600).await, text));
+        }
+        replies
     })
 }
 
@@ -197,7 +201,7 @@ pub(super) fn churn(_: &Scenario) {
         let drained = drain(steady);
         let pushing = [produce(&producer, &stop, &pushed), produce(&producer, &stop, &pushed)];
         for round in 0..60 {
-            let client = clarion_tests::grpc::GrpcClient::open(server.listener("grpc")).await;
+            let client = GrpcClient::open(server.listener("grpc")).await;
             let stream = client.stream(super::proto::GATE, &[]).await;
             let mut stream = stream.expect("the stream opens");
             timeout(DEADLINE, stream.next()).await.expect("a push comes").expect("it goes on");

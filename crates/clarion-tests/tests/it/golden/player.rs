@@ -32,8 +32,8 @@ pub(super) struct Player {
     pub(super) calls: HashMap<u32, Waiting>,
     /// It was told to stop.
     pub(super) stopping: bool,
-    /// Channels of which something came.
-    pub(super) marks: HashSet<String>,
+    /// Gates, and channels of which something came to them.
+    pub(super) marks: HashSet<(String, String)>,
     /// The numbers of the recording, by channel, and ours.
     pub(super) ids: HashMap<(String, u64), u64>,
     /// The step that is played.

@@ -65,8 +65,7 @@ pub(super) fn fields(bytes: &[u8]) -> Vec<(u32, Value)> {
         let (value, behind) = rest.split_at_checked(length as usize).expect("a whole field");
         rest = behind;
         let value = Bytes::copy_from_slice(value);
-        let value =
-            if tag & 7 == 2 { Value::Text(value) } else { Value::Fixed(tag & 7, value) };
+        let value = if tag & 7 == 2 { Value::Text(value) } else { Value::Fixed(tag & 7, value) };
         found.push(((tag >> 3) as u32, value));
     }
     found
@@ -178,7 +177,7 @@ impl Said {
 
     /// As a `Response`.
     pub(super) fn as_response(&self) -> Bytes {
-        let numbers = [self.id, self.expire as i64 as u64, self.kind].map(Value::Number);
+        let numbers = [self.id, i64::from(self.expire) as u64, self.kind].map(Value::Number);
         let [id, expire, kind] = numbers;
         let all = [
             (1, id),
@@ -195,7 +194,7 @@ impl Said {
         let all = [
             (2, Value::Text(self.text.clone())),
             (3, Value::Text(self.channel.clone().into())),
-            (5, Value::Number(self.expire as i64 as u64)),
+            (5, Value::Number(i64::from(self.expire) as u64)),
         ];
         message(&without_defaults(all))
     }

@@ -79,9 +79,14 @@ pub(super) fn case(name: &str) -> Case {
         "unify_size_limits" => differs(&[(13, Skip)]),
         "mode_unknown" | "mode_empty" => Case::Own(own::unknown_mode),
         // An empty channelId is refused, and one with a control character.
-        "unify_one_gate_live" => {
-            differs(&[(20, Skip), (21, Code(3)), (23, Skip), (24, Code(3)), (32, Skip), (33, Code(3))])
-        },
+        "unify_one_gate_live" => differs(&[
+            (20, Skip),
+            (21, Code(3)),
+            (23, Skip),
+            (24, Code(3)),
+            (32, Skip),
+            (33, Code(3)),
+        ]),
         "unify_status_no_answer" => times_out(&[]),
         // Neither RESPONSE nor REQUEST ends the wait.
         "unify_status_forms" => times_out(&[]),
