@@ -181,8 +181,10 @@ async fn remove(
     channel_id: &str,
     msg_id: i64,
 ) -> Result<bool, Status> {
-    let channel = channel(channel_id)?;
-    let Ok(msg_id) = u32::try_from(msg_id) else { return Ok(false) };
+    // What cannot have been given out is not there, as the original says it.
+    let (Ok(channel), Ok(msg_id)) = (Address::user(channel_id), u32::try_from(msg_id)) else {
+        return Ok(false);
+    };
     app.node.remove(principal, channel, msg_id).await.map_err(|refusal| refused(&refusal))
 }
 

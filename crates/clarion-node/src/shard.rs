@@ -10,7 +10,6 @@ mod catch_up;
 mod confirm;
 mod deliver;
 mod device;
-mod gate_replay;
 mod gates;
 mod input;
 mod link;

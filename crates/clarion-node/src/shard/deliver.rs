@@ -265,7 +265,7 @@ impl Shard {
     }
 
     /// A channel has grown up to here, and its records did not fit into the mailbox.
-    pub(super) fn raise_head(self: &Rc<Self>, channel: &Address, epoch: Epoch, seq: Seq) {
+    pub(super) fn raise_head(&self, channel: &Address, epoch: Epoch, seq: Seq) {
         if channel.kind() == AddressKind::User {
             self.gate_head(channel, epoch, seq);
         }

@@ -16,6 +16,7 @@ mod data_dir;
 mod documented;
 mod faults;
 mod five_minutes;
+mod golden;
 mod grpc;
 mod grpc_bad_input;
 mod grpc_clients;

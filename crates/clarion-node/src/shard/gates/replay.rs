@@ -3,15 +3,15 @@
 //! Invariants: a channel's messages are given in order; what is owed is a range of seqs, never messages, so a gate that
 //! does not read costs a bounded memory; a gate has one read under way. Must not know: how a gate's frames look.
 
-use super::deliver::{list_dirty, make_room, put};
-use super::members::member_of;
-use super::session::Role;
-use super::written::{Sent, note_sent};
-use super::{SessionKey, Shard, State};
 use crate::clock;
+use crate::shard::deliver::{list_dirty, make_room, put};
+use crate::shard::members::member_of;
+use crate::shard::session::Role;
+use crate::shard::written::{Sent, note_sent};
+use crate::shard::{SessionKey, Shard, State};
 use clarion_core::port::outlet::Given;
 use clarion_core::port::store::{Page, ReadRange, StoreError};
-use clarion_core::{Address, Epoch, Seq};
+use clarion_core::{Address, Seq};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
@@ -38,7 +38,7 @@ pub(super) struct Owing {
 
 impl Owing {
     /// Whether something of this channel is owed: newer messages wait behind it.
-    pub(super) fn owes(&self, channel: &Address) -> bool {
+    pub(in crate::shard) fn owes(&self, channel: &Address) -> bool {
         !self.ranges.is_empty() && self.ranges.contains_key(channel)
     }
 
@@ -70,7 +70,7 @@ impl Owing {
 
 impl Shard {
     /// Owes a gate a range of a channel.
-    pub(super) fn owe(
+    pub(in crate::shard) fn owe(
         &self,
         state: &mut State,
         key: SessionKey,
@@ -90,7 +90,7 @@ impl Shard {
     }
 
     /// A new gate gets what nobody is left to answer, or was silent about.
-    pub(super) fn owe_parked(&self, state: &mut State, key: SessionKey) {
+    pub(in crate::shard) fn owe_parked(&self, state: &mut State, key: SessionKey) {
         let silent = self.silent_before();
         let mut owed = Vec::new();
         for (channel, entry) in &state.gates.channels {
@@ -105,35 +105,13 @@ impl Shard {
         }
     }
 
-    /// A channel has grown up to here, and its records did not fit into the mailbox: gates are owed them.
-    pub(super) fn gate_head(self: &Rc<Self>, channel: &Address, epoch: Epoch, seq: Seq) {
-        let mut guard = self.state.borrow_mut();
-        let state = &mut *guard;
-        let (_, gates) = state.gates.pick(self.context.config.gate_mode, seq, |_| false);
-        if gates.is_empty() {
-            return;
-        }
-        let entry = state.gates.channels.entry(channel.clone()).or_default();
-        let from = match &mut entry.state {
-            Some(of) if of.epoch() == epoch => {
-                let next = of.head() + 1;
-                of.raise_head(epoch, seq);
-                next
-            }
-            _ => seq,
-        };
-        for key in gates {
-            self.owe(state, key, channel, (from, seq), false);
-        }
-    }
-
     /// Hand-outs before this moment that nobody answered count as parked.
     fn silent_before(&self) -> u64 {
         self.mono().saturating_sub(self.context.config.gate_patience.as_millis() as u64)
     }
 
     /// A gate asks for everything unacked above a number.
-    pub(super) fn request(
+    pub(in crate::shard) fn request(
         &self,
         state: &mut State,
         key: SessionKey,
@@ -155,7 +133,7 @@ impl Shard {
     }
 
     /// Lists a gate that may take what it is owed.
-    pub(super) fn gate_ready(&self, state: &mut State, key: SessionKey) {
+    pub(in crate::shard) fn gate_ready(&self, state: &mut State, key: SessionKey) {
         let Some(session) = state.sessions.get_mut(key) else { return };
         let Role::Gate(gate) = &mut session.role else { return };
         if !gate.owing.ranges.is_empty() && !std::mem::replace(&mut gate.owing.listed, true) {
@@ -165,7 +143,7 @@ impl Shard {
     }
 
     /// Begins reads for gates that are owed something and have room.
-    pub(super) fn begin_replays(self: &Rc<Self>) {
+    pub(in crate::shard) fn begin_replays(self: &Rc<Self>) {
         self.begin_gate_loads();
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
@@ -238,6 +216,8 @@ impl Shard {
                 return;
             }
         };
+        // What has left by now is not on the way any more.
+        self.check_written(state, key);
         for (channel, page) in channels.iter().zip(&pages) {
             if !self.give_owed(state, key, channel, page) {
                 break;
