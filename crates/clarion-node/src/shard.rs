@@ -197,7 +197,7 @@ impl Shard {
             }
             Mail::Flushed(flushers) => self.flushed(&flushers),
             Mail::Inputs(key, batch) => self.handle_inputs(key, batch.inputs),
-            Mail::Gate(key, batch) => self.handle_gate(key, batch.inputs),
+            Mail::Gate(key, batch) => self.gate_says(key, batch),
             Mail::Attach(attach, reply) => {
                 // The connection may have gone while this waited; the session then ends by its link.
                 let _ = reply.send(self.attach(*attach));

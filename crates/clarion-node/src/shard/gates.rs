@@ -15,13 +15,13 @@ use super::members::member_of;
 use super::session::{Birth, Role};
 use super::{SessionKey, Shard, State};
 use crate::attach::{Acks, Link};
-use crate::gate::{Echo, GateAnswer, GateBirth, GateInput};
+use crate::gate::{Echo, GateAnswer, GateBatch, GateBirth, GateInput};
 use clarion_core::gate_channel::GateChannel;
 use clarion_core::mode::{Candidate, Member, Mode, pick};
 use clarion_core::port::outlet::CloseReason;
 use clarion_core::{Address, Code, Content, Message, Refusal, Seq};
 use replay::Owing;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -87,6 +87,10 @@ pub(super) struct Gates {
     removals: Vec<oneshot::Sender<bool>>,
     removals_now: Vec<oneshot::Sender<bool>>,
     to_load: Vec<Address>,
+    /// Cursors that are being read, or are about to be.
+    loading: usize,
+    /// What gates said, until there is room for the cursors that it needs; each gate has a few batches here at most.
+    inbox: VecDeque<(SessionKey, GateBatch)>,
     /// Channels whose cursor could not be read.
     retry: Vec<Address>,
     /// Gates that may take what they are owed.

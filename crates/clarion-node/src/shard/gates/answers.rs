@@ -4,23 +4,36 @@
 //! frames look.
 
 use super::{WAITING_MAX, answer, tell};
-use crate::gate::{Echo, GateInput};
+use crate::gate::{Echo, GateBatch, GateInput};
 use crate::shard::members::member_of;
 use crate::shard::{SessionKey, Shard, State};
 use clarion_core::Address;
 use clarion_core::gate_channel::LIVE_IDS;
 use clarion_core::shared_cursor::Acked;
-use std::rc::Rc;
+
+/// Cursors that may be read, or wait for it, before gates have to wait.
+const LOADING_MAX: usize = 1024;
 
 impl Shard {
-    /// What a gate says, or somebody who removes a message.
-    pub(in crate::shard) fn handle_gate(self: &Rc<Self>, key: SessionKey, inputs: Vec<GateInput>) {
+    /// What a gate says, or somebody who removes a message. While many cursors are being read it waits, and with it who
+    /// says more.
+    pub(in crate::shard) fn gate_says(&self, key: SessionKey, batch: GateBatch) {
+        self.state.borrow_mut().gates.inbox.push_back((key, batch));
+        self.hear_gates();
+    }
+
+    /// Handles what gates said, as far as there is room.
+    pub(super) fn hear_gates(&self) {
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
-        for input in inputs {
-            self.gate_input(state, key, input);
+        while state.gates.loading < LOADING_MAX
+            && let Some((key, batch)) = state.gates.inbox.pop_front()
+        {
+            for input in batch.inputs {
+                self.gate_input(state, key, input);
+            }
+            self.bound_gates(state);
         }
-        self.bound_gates(state);
     }
 
     pub(super) fn gate_input(&self, state: &mut State, key: SessionKey, input: GateInput) {

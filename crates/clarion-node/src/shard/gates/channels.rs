@@ -18,6 +18,7 @@ impl Shard {
         if let Some(entry) = state.gates.channels.get_mut(channel)
             && !std::mem::replace(&mut entry.loading, true)
         {
+            state.gates.loading += 1;
             state.gates.to_load.push(channel.clone());
             self.context.mailbox.nudge();
         }
@@ -38,6 +39,7 @@ impl Shard {
         let readers = store.readers(channel.clone()).await;
         let loaded = heads.and_then(|heads| Ok((heads, readers?)));
         self.gate_channel_loaded(&channel, loaded);
+        self.hear_gates();
         self.context.mailbox.nudge();
     }
 
@@ -52,8 +54,10 @@ impl Shard {
         });
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
+        // One that loads stays in memory.
         let Some(entry) = state.gates.channels.get_mut(channel) else { return };
         entry.loading = false;
+        state.gates.loading -= 1;
         let (heads, readers) = match loaded {
             Ok(loaded) => loaded,
             Err(error) => {
