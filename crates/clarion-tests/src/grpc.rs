@@ -35,18 +35,18 @@ pub struct Status {
     /// `grpc-message`, decoded.
     pub text: String,
     /// All headers or trailers.
-    pub metadata: HeaderMap,
+    pub metadata: Box<HeaderMap>,
 }
 
 impl Status {
     fn broken(error: impl ToString) -> Self {
-        Self { code: -2, text: error.to_string(), metadata: HeaderMap::new() }
+        Self { code: -2, text: error.to_string(), metadata: Box::default() }
     }
 
     fn of(metadata: HeaderMap) -> Self {
         let code = metadata.get("grpc-status").and_then(|code| code.to_str().ok()?.parse().ok());
         let text = metadata.get("grpc-message").map(|text| percent_decoded(text.as_bytes()));
-        Self { code: code.unwrap_or(-1), text: text.unwrap_or_default(), metadata }
+        Self { code: code.unwrap_or(-1), text: text.unwrap_or_default(), metadata: metadata.into() }
     }
 
     /// One of its metadata.
@@ -282,7 +282,7 @@ impl<A: Message + Default> Streaming<A> {
             let (parts, body) = response.map_err(Status::broken)?.into_parts();
             if parts.status != 200 {
                 let text = parts.status.to_string();
-                return Err(Status { code: -1, text, metadata: parts.headers });
+                return Err(Status { code: -1, text, metadata: parts.headers.into() });
             }
             (self.headers, self.body) = (parts.headers, Some(body));
         }
@@ -292,10 +292,7 @@ impl<A: Message + Default> Streaming<A> {
     /// The next message; `None` when the call has ended with OK.
     pub async fn next(&mut self) -> Result<Option<A>, Status> {
         let next = timeout(DEADLINE, self.message()).await;
-        let Ok(next) = next else {
-            panic!("nothing came; {} bytes of a message", self.buffer.len())
-        };
-        next
+        next.unwrap_or_else(|_| panic!("nothing came; {} bytes of a message", self.buffer.len()))
     }
 
     /// The next message; panics at an end.

@@ -57,6 +57,8 @@ pub(super) struct GateEntryChannel {
     /// Answers that came meanwhile.
     inputs: Vec<(SessionKey, GateInput)>,
     waiters: Vec<(Seq, Waiter)>,
+    /// What a REQUEST left out since it was on its way: should it bounce, it had passed the REQUEST.
+    skipped: Vec<(SessionKey, Seq)>,
     /// Seqs that found no gate meanwhile.
     parked: Vec<Seq>,
     /// Commits came whose records did not.

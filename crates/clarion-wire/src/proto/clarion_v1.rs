@@ -280,7 +280,7 @@ pub struct Gap {
 /// The server ends the stream; its status follows.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Close {
-    /// kicked, shutdown or store.
+    /// kicked, shutdown, store, too_slow or too_many_nacks.
     #[prost(string, tag = "1")]
     pub reason: ::prost::alloc::string::String,
     #[prost(uint64, tag = "2")]

@@ -95,6 +95,7 @@ impl Shard {
         let acked = of.received(seq);
         state.gates.pending -= before - of.pending();
         answer(&mut entry.waiters, seq, true, echo);
+        entry.skipped.retain(|(_, skipped)| *skipped != seq);
         if acked == Acked::Now {
             self.context.counters.acks.add(1);
             self.gate_dirty(state, channel);
@@ -115,6 +116,11 @@ impl Shard {
         let Some(seq) = of.seq_of(msg_id) else { return self.context.counters.gate_unknown.add(1) };
         if of.unreceived(seq, member_of(key)) {
             answer(&mut entry.waiters, seq, false, echo);
+        }
+        // It had passed this gate's REQUEST on its way, and was left out for that.
+        if let Some(at) = entry.skipped.iter().position(|skipped| *skipped == (key, seq)) {
+            entry.skipped.swap_remove(at);
+            self.owe(state, key, channel, (seq, seq), false);
         }
     }
 }

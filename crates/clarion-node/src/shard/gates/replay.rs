@@ -15,6 +15,8 @@ use clarion_core::{Address, Seq};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
+/// Messages of one channel that a REQUEST left out and that are remembered.
+const SKIPPED_MAX: usize = 1024;
 /// Channels that are read at once for one gate.
 const CHANNELS_A_READ: usize = 32;
 
@@ -239,12 +241,13 @@ impl Shard {
         let (mono, now, silent) = (self.mono(), clock::now(), self.silent_before());
         let State { gates, sessions, frames, dirty, writing, timers, .. } = state;
         let Some(session) = sessions.get_mut(key) else { return false };
-        let known = gates.channels.get_mut(channel).and_then(|entry| entry.state.as_mut());
+        let entry = gates.channels.get_mut(channel);
+        let known = entry.and_then(|entry| Some((entry.state.as_mut()?, &mut entry.skipped)));
         let on_the_way =
             session.written.as_ref().map(|w| w.on_the_way(channel)).unwrap_or_default();
         let Role::Gate(gate) = &mut session.role else { return false };
         let Some(range) = gate.owing.ranges.get(channel).copied() else { return true };
-        let Some(of) = known else {
+        let Some((of, skipped)) = known else {
             // Forgotten meanwhile: it comes when the cursor is read again.
             state.gates.channels.entry(channel.clone()).or_default();
             self.load_soon(state, channel);
@@ -268,6 +271,9 @@ impl Shard {
             // What this gate has answered has arrived, whatever is known of its bytes.
             let coming =
                 on_the_way.contains(&message.seq) && of.waits_for(message.seq, member_of(key));
+            if coming && !range.parked_only && skipped.len() < SKIPPED_MAX {
+                skipped.push((key, message.seq));
+            }
             let skip = of.cursor().is_acked(message.seq)
                 || coming
                 || (range.parked_only && parked.binary_search(&message.seq).is_err());
