@@ -114,6 +114,23 @@ impl fmt::Debug for NodeNumbers {
     }
 }
 
+impl NodeNumbers {
+    fn gauges(&self, shards: &ShardTotals) -> Vec<(&'static str, &'static str, u64)> {
+        let waiting = self.node.takers_waiting();
+        vec![
+            ("sessions", "Streams that are attached", shards.sessions),
+            (
+                "queue_takers",
+                "Requests that wait for the next message of a queue or group",
+                waiting,
+            ),
+            ("gates", "Gates that are attached", shards.gates),
+            ("gate_pending", "Hand-outs to gates that wait for an answer", shards.gate_pending),
+            ("outbox_bytes", "Bytes that wait in outboxes", shards.outbox_bytes),
+        ]
+    }
+}
+
 impl Collector for NodeNumbers {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let shards: ShardTotals = self.node.shard_totals();
@@ -168,18 +185,7 @@ impl Collector for NodeNumbers {
             &reason,
             dropped,
         )?;
-        let waiting = self.node.takers_waiting();
-        let mut gauges = vec![
-            ("sessions", "Streams that are attached", shards.sessions),
-            (
-                "queue_takers",
-                "Requests that wait for the next message of a queue or group",
-                waiting,
-            ),
-            ("gates", "Gates that are attached", shards.gates),
-            ("gate_pending", "Hand-outs to gates that wait for an answer", shards.gate_pending),
-            ("outbox_bytes", "Bytes that wait in outboxes", shards.outbox_bytes),
-        ];
+        let mut gauges = self.gauges(&shards);
         if let Some(bytes) = self.disk_bytes {
             gauges.push(("store_disk_bytes", "Bytes that the store takes on disk", bytes));
         }
