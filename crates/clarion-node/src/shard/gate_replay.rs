@@ -15,6 +15,8 @@ use clarion_core::{Address, Seq};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
+/// Messages of one channel that a REQUEST left out and that are remembered.
+const SKIPPED_MAX: usize = 1024;
 /// Channels that are read at once for one gate.
 const CHANNELS_A_READ: usize = 32;
 
@@ -231,12 +233,15 @@ impl Shard {
         let (mono, now, silent) = (self.mono(), clock::now(), self.silent_before());
         let State { gates, sessions, frames, dirty, writing, timers, .. } = state;
         let Some(session) = sessions.get_mut(key) else { return false };
-        let known = gates.channels.get_mut(channel).and_then(|entry| entry.state.as_mut());
+        let entry = gates.channels.get_mut(channel);
+        let (known, skipped) =
+            entry.map(|entry| (entry.state.as_mut(), &mut entry.skipped)).unzip();
         let on_the_way =
             session.written.as_ref().map(|w| w.on_the_way(channel)).unwrap_or_default();
         let Role::Gate(gate) = &mut session.role else { return false };
         let Some(range) = gate.owing.ranges.get(channel).copied() else { return true };
-        let Some(of) = known.filter(|of| of.epoch() == page.head.epoch) else {
+        let known = known.flatten().filter(|of| of.epoch() == page.head.epoch);
+        let (Some(of), Some(skipped)) = (known, skipped) else {
             // Forgotten or another history meanwhile: a REQUEST brings it.
             gate.owing.passed(channel, range.until);
             return true;
@@ -251,6 +256,10 @@ impl Shard {
             }
         }
         for message in &page.messages {
+            let coming = on_the_way.contains(&message.seq) && !of.cursor().is_acked(message.seq);
+            if coming && !range.parked_only && skipped.len() < SKIPPED_MAX {
+                skipped.push((key, message.seq));
+            }
             let skip = of.cursor().is_acked(message.seq)
                 || on_the_way.contains(&message.seq)
                 || (range.parked_only && parked.binary_search(&message.seq).is_err());

@@ -6,6 +6,7 @@
 
 use super::deliver::{list_dirty, make_room, put};
 use super::gate_replay::Owing;
+use super::gate_status::{LiveWaiter, Waiter, answer, live_answered, take_watch, tell};
 use super::link::LinkState;
 use super::members::member_of;
 use super::deliver::Frames;
@@ -15,14 +16,12 @@ use super::written::{Sent, note_sent};
 use super::{SessionKey, Shard, State};
 use crate::attach::{Acks, Link};
 use crate::clock;
-use crate::committer::{Flusher, Reply};
-use crate::gate::{Echo, GateAnswer, GateBirth, GateInput, gate_id};
-use clarion_core::gate_channel::{GateChannel, LIVE_IDS, Outcome};
+use crate::gate::{Echo, GateBirth, GateInput, gate_id};
+use clarion_core::gate_channel::{GateChannel, LIVE_IDS};
 use clarion_core::mode::{Candidate, Member, Mode, pick};
 use clarion_core::port::outlet::{CloseReason, Given};
-use clarion_core::port::store::{Head, Move, Reader, StoreError, StoredCursor, Unit};
 use clarion_core::shared_cursor::Acked;
-use clarion_core::{Address, Code, Content, Cursor, Epoch, Message, Refusal, Seq};
+use clarion_core::{Address, Code, Content, Message, Refusal, Seq};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -30,15 +29,10 @@ use tokio::sync::oneshot;
 
 /// Messages and answers of one channel that wait while its cursor is read.
 const WAITING_MAX: usize = 4096;
-/// Channels whose acks go with one flush.
-const FLUSH_MAX: usize = 4096;
-
-/// Who waits for the answer to a push.
-type Waiter = oneshot::Sender<GateAnswer>;
 
 /// A gate in the list.
-struct GateEntry {
-    key: SessionKey,
+pub(super) struct GateEntry {
+    pub(super) key: SessionKey,
     group: Arc<str>,
     /// The order in which gates came.
     rank: u64,
@@ -46,7 +40,7 @@ struct GateEntry {
 
 /// What a gate's session has beside its outbox.
 pub(super) struct GateSession {
-    key: Option<SessionKey>,
+    pub(super) key: Option<SessionKey>,
     pub(super) owing: Owing,
 }
 
@@ -55,47 +49,43 @@ pub(super) struct GateSession {
 pub(super) struct GateEntryChannel {
     /// `None` until it is read from the store.
     pub(super) state: Option<GateChannel>,
-    loading: bool,
+    pub(super) loading: bool,
     /// Commits that came meanwhile.
-    hinted: Vec<(Arc<Message>, Option<Waiter>)>,
+    pub(super) hinted: Vec<(Arc<Message>, Option<Waiter>)>,
     /// Answers that came meanwhile.
-    inputs: Vec<(SessionKey, GateInput)>,
-    waiters: Vec<(Seq, Waiter)>,
+    pub(super) inputs: Vec<(SessionKey, GateInput)>,
+    pub(super) waiters: Vec<(Seq, Waiter)>,
     /// Seqs that found no gate meanwhile.
-    parked: Vec<Seq>,
+    pub(super) parked: Vec<Seq>,
+    /// What a REQUEST left out since it was on its way: should it bounce, it had passed the REQUEST on its way.
+    pub(super) skipped: Vec<(SessionKey, Seq)>,
     /// Commits came whose records did not.
-    missed: bool,
-    listed: bool,
-}
-
-/// Who waits for a live push.
-struct LiveWaiter {
-    waiter: Waiter,
-    left: Vec<Member>,
+    pub(super) missed: bool,
+    pub(super) listed: bool,
 }
 
 /// See the module.
 #[derive(Default)]
 pub(super) struct Gates {
-    list: Vec<GateEntry>,
+    pub(super) list: Vec<GateEntry>,
     next_rank: u64,
     pub(super) channels: HashMap<Address, GateEntryChannel>,
     /// Hand-outs that are remembered, over all channels.
     pub(super) pending: usize,
     /// Pushes on their way whose hand-out somebody watches, by the place of their content in memory.
-    watched: HashMap<usize, (Arc<Content>, Waiter)>,
-    live_waiters: HashMap<(Address, u32), LiveWaiter>,
-    dirty: Vec<Address>,
-    in_flush: Vec<Address>,
+    pub(super) watched: HashMap<usize, (Arc<Content>, Waiter)>,
+    pub(super) live_waiters: HashMap<(Address, u32), LiveWaiter>,
+    pub(super) dirty: Vec<Address>,
+    pub(super) in_flush: Vec<Address>,
     /// Removals to be answered after the next flush, and after the one under way.
-    removals: Vec<oneshot::Sender<bool>>,
-    removals_now: Vec<oneshot::Sender<bool>>,
-    to_load: Vec<Address>,
+    pub(super) removals: Vec<oneshot::Sender<bool>>,
+    pub(super) removals_now: Vec<oneshot::Sender<bool>>,
+    pub(super) to_load: Vec<Address>,
     /// Channels whose cursor could not be read.
-    retry: Vec<Address>,
+    pub(super) retry: Vec<Address>,
     /// Gates that may take what they are owed.
     pub(super) ready: Vec<SessionKey>,
-    turn: u64,
+    pub(super) turn: u64,
 }
 
 impl Gates {
@@ -104,7 +94,7 @@ impl Gates {
     }
 
     /// The gates that get a push, in two parts: those that have room, and those that are owed it.
-    fn pick(
+    pub(super) fn pick(
         &self,
         mode: Mode,
         random: u64,
@@ -233,7 +223,7 @@ impl Shard {
     }
 
     /// Hands a commit out, or keeps it until its channel's cursor is read.
-    fn remember(
+    pub(super) fn remember(
         &self,
         state: &mut State,
         channel: &Address,
@@ -253,57 +243,6 @@ impl Shard {
                 entry.state = None;
                 self.load_soon(state, channel);
             }
-        }
-    }
-
-    /// A user's channel has grown up to here, and its records did not fit into the mailbox: the gates are owed them.
-    pub(super) fn gate_head(&self, channel: &Address, epoch: Epoch, seq: Seq) {
-        let mut guard = self.state.borrow_mut();
-        let state = &mut *guard;
-        let nobody = state.gates.list.is_empty() && !self.context.interest.has_gates();
-        if nobody && !state.gates.channels.contains_key(channel) {
-            return;
-        }
-        let entry = state.gates.channels.entry(channel.clone()).or_default();
-        match &mut entry.state {
-            Some(of) if of.epoch() == epoch => {
-                let first = of.head() + 1;
-                of.raise_head(epoch, seq);
-                self.owe_to_picked(state, channel, (first, seq));
-            }
-            _ => {
-                entry.state = None;
-                entry.missed = true;
-                self.load_soon(state, channel);
-            }
-        }
-        self.bound_gates(state);
-    }
-
-    /// Owes a range that no gate was given to those that are picked for it.
-    fn owe_to_picked(&self, state: &mut State, channel: &Address, range: (Seq, Seq)) {
-        state.gates.turn = state.gates.turn.wrapping_add(1);
-        let random = state.gates.turn;
-        let (_, picked) = state.gates.pick(self.context.config.gate_mode, random, |_| false);
-        let members: Vec<Member> = picked.iter().map(|key| member_of(*key)).collect();
-        let now = self.mono();
-        let entry = state.gates.channels.get_mut(channel);
-        if let Some(of) = entry.and_then(|entry| entry.state.as_mut()) {
-            let before = of.pending();
-            (range.0..=range.1).for_each(|seq| of.hand_out(seq, &members, now));
-            state.gates.pending += of.pending() - before;
-        }
-        for key in picked {
-            self.owe(state, key, channel, range, false);
-        }
-    }
-
-    fn load_soon(&self, state: &mut State, channel: &Address) {
-        if let Some(entry) = state.gates.channels.get_mut(channel)
-            && !std::mem::replace(&mut entry.loading, true)
-        {
-            state.gates.to_load.push(channel.clone());
-            self.context.mailbox.nudge();
         }
     }
 
@@ -400,69 +339,6 @@ impl Shard {
         given.len() as u64
     }
 
-    /// A stored push found no gate: the next one that comes gets it.
-    pub(crate) fn park(self: &Rc<Self>, channel: &Address, seq: Seq) {
-        let mut guard = self.state.borrow_mut();
-        let state = &mut *guard;
-        let entry = state.gates.channels.entry(channel.clone()).or_default();
-        if let Some(of) = &mut entry.state {
-            of.raise_head(of.epoch(), seq);
-            let (before, now) = (of.pending(), self.mono());
-            if of.outcome(seq) != Outcome::Received {
-                of.hand_out(seq, &[], now);
-            }
-            state.gates.pending += of.pending() - before;
-        } else {
-            entry.parked.push(seq);
-            entry.parked.truncate(WAITING_MAX);
-            self.load_soon(state, channel);
-        }
-        self.owe_all(state, channel, &[seq]);
-        self.bound_gates(state);
-    }
-
-    /// Gates that came meanwhile have looked before these were parked.
-    fn owe_all(&self, state: &mut State, channel: &Address, parked: &[Seq]) {
-        let (Some(first), Some(last)) = (parked.iter().min(), parked.iter().max()) else { return };
-        let gates: Vec<SessionKey> = state.gates.list.iter().map(|gate| gate.key).collect();
-        for key in gates {
-            self.owe(state, key, channel, (*first, *last), true);
-        }
-    }
-
-    /// The hand-out of this content is watched.
-    pub(crate) fn watch_push(&self, content: Arc<Content>, waiter: Waiter) {
-        let mut state = self.state.borrow_mut();
-        state.gates.watched.insert(Arc::as_ptr(&content) as usize, (content, waiter));
-    }
-
-    /// A watched publish is over. Without a hint it found no gate, or the mailbox had no room for its record.
-    pub(crate) fn watched_push_done(
-        self: &Rc<Self>,
-        channel: &Address,
-        content: &Arc<Content>,
-        seq: Seq,
-    ) {
-        let waiter = {
-            let mut state = self.state.borrow_mut();
-            let waiter = take_watch(&mut state, content);
-            let Some(waiter) = waiter else { return };
-            if !state.gates.list.is_empty() && seq != 0 {
-                let entry = state.gates.channels.entry(channel.clone()).or_default();
-                entry.waiters.push((seq, waiter));
-                None
-            } else {
-                Some(waiter)
-            }
-        };
-        if let Some(waiter) = waiter {
-            tell(waiter, false, Echo::default());
-        }
-        if seq != 0 {
-            self.park(channel, seq);
-        }
-    }
-
     /// What a gate says, or somebody who removes a message.
     pub(super) fn handle_gate(self: &Rc<Self>, key: SessionKey, inputs: Vec<GateInput>) {
         let mut guard = self.state.borrow_mut();
@@ -473,7 +349,7 @@ impl Shard {
         self.bound_gates(state);
     }
 
-    fn gate_input(&self, state: &mut State, key: SessionKey, input: GateInput) {
+    pub(super) fn gate_input(&self, state: &mut State, key: SessionKey, input: GateInput) {
         if let GateInput::Received { channel, msg_id, echo }
         | GateInput::Unreceived { channel, msg_id, echo } = &input
             && *msg_id >= LIVE_IDS
@@ -524,6 +400,7 @@ impl Shard {
         };
         let before = of.pending();
         let acked = of.received(seq);
+        entry.skipped.retain(|(_, skipped)| *skipped != seq);
         state.gates.pending -= before - of.pending();
         answer(&mut entry.waiters, seq, true, echo);
         if acked == Acked::Now {
@@ -550,87 +427,16 @@ impl Shard {
         if of.unreceived(seq, member_of(key)) {
             answer(&mut entry.waiters, seq, false, echo);
         }
-    }
-
-    /// Begins the reads of cursors that are needed.
-    pub(super) fn begin_gate_loads(self: &Rc<Self>) {
-        let to_load = std::mem::take(&mut self.state.borrow_mut().gates.to_load);
-        for channel in to_load {
-            tokio::task::spawn_local(self.clone().load_gate_channel(channel));
-        }
-    }
-
-    async fn load_gate_channel(self: Rc<Self>, channel: Address) {
-        let Ok(_permit) = self.loads.acquire().await else { return };
-        let store = &self.context.store;
-        let heads = store.heads(vec![channel.clone()]).await;
-        let readers = store.readers(channel.clone()).await;
-        let loaded = heads.and_then(|heads| Ok((heads, readers?)));
-        self.gate_channel_loaded(&channel, loaded);
-        self.context.mailbox.nudge();
-    }
-
-    fn gate_channel_loaded(
-        self: &Rc<Self>,
-        channel: &Address,
-        loaded: Result<(Vec<Head>, Vec<StoredCursor>), StoreError>,
-    ) {
-        let attached = loaded.as_ref().ok().and_then(|(heads, _)| {
-            let epoch = heads.first()?.epoch;
-            self.highest_floor(channel.id(), channel, epoch)
-        });
-        let mut guard = self.state.borrow_mut();
-        let state = &mut *guard;
-        let Some(entry) = state.gates.channels.get_mut(channel) else { return };
-        entry.loading = false;
-        let (heads, readers) = match loaded {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                tracing::debug!(%error, ?channel, "a channel's cursor could not be read");
-                // With the next answer, push or tick; what removals wait for is unknown.
-                entry.inputs.retain(|(_, input)| !matches!(input, GateInput::Remove { .. }));
-                state.gates.retry.push(channel.clone());
-                return;
-            }
-        };
-        let head = heads.first().copied().unwrap_or_default();
-        let cursor = gate_cursor(&head, &readers, attached);
-        let mut of = GateChannel::new(head.epoch, cursor, head.last);
-        of.trimmed(head.first);
-        let parked = std::mem::take(&mut entry.parked);
-        for seq in &parked {
-            of.hand_out(*seq, &[], 0);
-        }
-        state.gates.pending += of.pending();
-        let unacked = of.cursor().next_unacked(head.first);
-        entry.state = Some(of);
-        let hinted = std::mem::take(&mut entry.hinted);
-        let missed = std::mem::take(&mut entry.missed).then_some((unacked, head.last));
-        if let Some(range) = missed {
-            self.owe_to_picked(state, channel, range);
-        }
-        self.owe_all(state, channel, &parked);
-        for (message, waiter) in hinted {
-            self.remember(state, channel, message, waiter);
-        }
-        let Some(entry) = state.gates.channels.get_mut(channel) else { return };
-        for (key, input) in std::mem::take(&mut entry.inputs) {
-            self.gate_input(state, key, input);
-        }
-    }
-
-    /// Tries again what could not be read.
-    pub(super) fn retry_gate_loads(&self) {
-        let mut guard = self.state.borrow_mut();
-        let state = &mut *guard;
-        for channel in std::mem::take(&mut state.gates.retry) {
-            self.load_soon(state, &channel);
+        let skipped = entry.skipped.iter().position(|skipped| *skipped == (key, seq));
+        if let Some(at) = skipped {
+            entry.skipped.swap_remove(at);
+            self.owe(state, key, channel, (seq, seq), false);
         }
     }
 
     /// Keeps what is remembered within its bounds: first what nobody needs goes, then hand-outs are forgotten; their
     /// messages stay unacked and come with a REQUEST.
-    fn bound_gates(&self, state: &mut State) {
+    pub(super) fn bound_gates(&self, state: &mut State) {
         let config = &self.context.config;
         let gates = &mut state.gates;
         if gates.channels.len() <= config.gate_channels && gates.pending <= config.gate_pending {
@@ -651,63 +457,6 @@ impl Shard {
         gates.channels.retain(|_, entry| !entry.is_idle());
     }
 
-    /// Hands the moves of gates' cursors to the committer.
-    pub(super) fn flush_gates(&self) {
-        let mut guard = self.state.borrow_mut();
-        let state = &mut *guard;
-        let gates = &mut state.gates;
-        if gates.dirty.is_empty() || !gates.in_flush.is_empty() {
-            return;
-        }
-        let count = gates.dirty.len().min(FLUSH_MAX);
-        gates.in_flush = gates.dirty.drain(..count).collect();
-        let mut moves = Vec::with_capacity(count);
-        for channel in &gates.in_flush {
-            let Some(entry) = gates.channels.get_mut(channel) else { continue };
-            entry.listed = false;
-            let Some(of) = &mut entry.state else { continue };
-            let epoch = of.epoch();
-            if let Some(cursor) = of.begin_flush() {
-                moves.push(Move { channel: channel.clone(), epoch, cursor });
-            }
-        }
-        gates.removals_now.append(&mut gates.removals);
-        let unit = Unit::Ack { reader: Reader::shared("*"), moves };
-        let reply = Reply::Flush { shard: self.context.index, who: Flusher::Gates };
-        if self.context.queue.submit(vec![unit], reply, true).is_err() {
-            self.gates_flushed(state, false);
-        }
-    }
-
-    /// The flush is over.
-    pub(super) fn gates_flushed(&self, state: &mut State, committed: bool) {
-        let gates = &mut state.gates;
-        for channel in std::mem::take(&mut gates.in_flush) {
-            let Some(entry) = gates.channels.get_mut(&channel) else { continue };
-            let Some(of) = &mut entry.state else { continue };
-            of.end_flush(committed);
-            let again = of.is_dirty() && !self.closing.get();
-            if again && !std::mem::replace(&mut entry.listed, true) {
-                gates.dirty.push(channel);
-            }
-        }
-        if committed {
-            for reply in gates.removals_now.drain(..) {
-                // The asker may have gone.
-                let _ = reply.send(true);
-            }
-        } else {
-            self.context.counters.flush_failures.add(1);
-            gates.removals_now.clear();
-        }
-        if self.closing.get() && !committed {
-            gates.dirty.clear();
-        }
-        if !gates.dirty.is_empty() {
-            if committed { state.timers.acks_wait() } else { state.timers.acks_failed() }
-        }
-    }
-
     /// Numbers that are measured now and then.
     pub(super) fn measure_gates(&self, state: &State) {
         self.context.counters.gate_pending.set(state.gates.pending as u64);
@@ -723,58 +472,3 @@ impl GateEntryChannel {
     }
 }
 
-/// Where the gates' cursor stands: as stored, else at the highest floor among the user's own, else at what is kept.
-fn gate_cursor(head: &Head, readers: &[StoredCursor], attached: Option<Seq>) -> Cursor {
-    let present = || readers.iter().filter(|stored| stored.epoch == head.epoch);
-    let star = Reader::shared("*");
-    if let Some(stored) = present().find(|stored| stored.reader == star) {
-        return stored.cursor.clone();
-    }
-    let highest = present().map(|stored| stored.cursor.floor()).chain(attached).max();
-    Cursor::at(highest.unwrap_or(0).max(head.first.saturating_sub(1)).min(head.last))
-}
-
-/// The watch on a push, if there is one.
-fn take_watch(state: &mut State, content: &Arc<Content>) -> Option<Waiter> {
-    if state.gates.watched.is_empty() {
-        return None;
-    }
-    state.gates.watched.remove(&(Arc::as_ptr(content) as usize)).map(|(_, waiter)| waiter)
-}
-
-fn tell(waiter: Waiter, received: bool, echo: Echo) {
-    // The producer may have given up.
-    drop(waiter.send(GateAnswer { received, echo }));
-}
-
-/// Tells all who wait for the answer to this message.
-fn answer(waiters: &mut Vec<(Seq, Waiter)>, seq: Seq, received: bool, echo: &Echo) {
-    if waiters.is_empty() {
-        return;
-    }
-    for (_, waiter) in waiters.extract_if(.., |(of, _)| *of == seq) {
-        tell(waiter, received, echo.clone());
-    }
-    waiters.retain(|(_, waiter)| !waiter.is_closed());
-}
-
-fn live_answered(
-    state: &mut State,
-    key: SessionKey,
-    of: (Address, u32),
-    received: bool,
-    echo: &Echo,
-) {
-    let Some(waiting) = state.gates.live_waiters.get_mut(&of) else { return };
-    let member = member_of(key);
-    match waiting.left.iter().position(|left| *left == member) {
-        Some(at) => drop(waiting.left.swap_remove(at)),
-        // On another stream of the same gate than it went out on.
-        None => drop(waiting.left.pop()),
-    }
-    if (received || waiting.left.is_empty())
-        && let Some(waiting) = state.gates.live_waiters.remove(&of)
-    {
-        tell(waiting.waiter, received, echo.clone());
-    }
-}

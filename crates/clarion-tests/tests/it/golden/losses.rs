@@ -267,7 +267,9 @@ fn replays_and_live_pushes_share_a_stream() {
             Server::builder().set("node.shards", "3").arg("--speak").arg("mikudos").start();
         let (producer, mut gate) = first_gate(&server, "").await;
         for n in 0..50 {
-            producer.push(&format!("old{n}"), &"o".repeat(n * 100), 600).await;
+            let channel = format!("old{n}");
+            producer.push(&channel, &"o".repeat(n * 100), 600).await;
+            next_of(&mut gate, &channel).await;
         }
         let pushing = {
             let producer = producer.clone();
@@ -291,6 +293,38 @@ fn replays_and_live_pushes_share_a_stream() {
         }
         pushing.await.expect("all are answered");
     });
+}
+
+// 9: more commits at once than a shard's mailbox may hold.
+#[test]
+fn a_burst_comes_whole_without_a_request() {
+    for mode in ["unify", "every"] {
+        runtime().block_on(async {
+            let server = Server::builder().set("limits.live_queue_bytes", "1MiB");
+            let server = server.set("mikudos.mode", mode).arg("--speak").arg("mikudos").start();
+            let (producer, mut gate) = first_gate(&server, "").await;
+            let text = "x".repeat(100_000);
+            let pushing: Vec<_> = (0..200)
+                .map(|n| {
+                    let (producer, text) = (producer.clone(), text.clone());
+                    let channel = format!("c{}", n % 10);
+                    tokio::spawn(async move {
+                        (channel.clone(), producer.push(&channel, &text, 600).await)
+                    })
+                })
+                .collect();
+            let mut came = BTreeSet::new();
+            while came.len() < 200 {
+                let said = gate.next().await;
+                if said.channel.starts_with('c') {
+                    came.insert((said.channel, said.id));
+                }
+            }
+            for push in pushing {
+                assert!(came.contains(&push.await.expect("it is answered")), "{mode}");
+            }
+        });
+    }
 }
 
 // 10: a store that takes no more is no secret.
