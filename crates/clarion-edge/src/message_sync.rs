@@ -7,8 +7,8 @@
 use crate::grpc::{
     App, Call, Ending, GrpcBody, Unknown, ended, principal, refused, requests, streaming, unary,
 };
-use crate::stop::{Stop, reached};
 use crate::mikudos::{idempotency_key, text};
+use crate::stop::{Stop, reached};
 use bytes::Bytes;
 use clarion_core::port::outlet::{CloseReason, Given, Outlet};
 use clarion_core::start::From;

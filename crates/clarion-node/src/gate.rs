@@ -257,12 +257,7 @@ impl Node {
     }
 
     /// The hand-out of this content is watched: its shard hears of it before the hint.
-    fn watch(
-        &self,
-        channel: &Address,
-        content: Arc<Content>,
-        sender: oneshot::Sender<GateAnswer>,
-    ) {
+    fn watch(&self, channel: &Address, content: Arc<Content>, sender: oneshot::Sender<GateAnswer>) {
         self.post_job(self.gate_shard(channel), move |s| s.watch_push(content, sender));
     }
 

@@ -35,18 +35,18 @@ pub struct Status {
     /// `grpc-message`, decoded.
     pub text: String,
     /// All headers or trailers.
-    pub metadata: HeaderMap,
+    pub metadata: Box<HeaderMap>,
 }
 
 impl Status {
     fn broken(error: impl ToString) -> Self {
-        Self { code: -2, text: error.to_string(), metadata: HeaderMap::new() }
+        Self { code: -2, text: error.to_string(), metadata: Box::default() }
     }
 
     fn of(metadata: HeaderMap) -> Self {
         let code = metadata.get("grpc-status").and_then(|code| code.to_str().ok()?.parse().ok());
         let text = metadata.get("grpc-message").map(|text| percent_decoded(text.as_bytes()));
-        Self { code: code.unwrap_or(-1), text: text.unwrap_or_default(), metadata }
+        Self { code: code.unwrap_or(-1), text: text.unwrap_or_default(), metadata: metadata.into() }
     }
 
     /// One of its metadata.
@@ -225,9 +225,12 @@ async fn drive(
 ) -> Result<(), h2::Error> {
     loop {
         let on = *may_read.borrow_and_update();
-        let ended = poll_fn(|context| {
-            if on { Pin::new(&mut connection).poll(context) } else { Poll::Pending }
-        });
+        let ended =
+            poll_fn(
+                |context| {
+                    if on { Pin::new(&mut connection).poll(context) } else { Poll::Pending }
+                },
+            );
         tokio::select! {
             ended = ended => return ended,
             changed = may_read.changed() => {
@@ -279,7 +282,7 @@ impl<A: Message + Default> Streaming<A> {
             let (parts, body) = response.map_err(Status::broken)?.into_parts();
             if parts.status != 200 {
                 let text = parts.status.to_string();
-                return Err(Status { code: -1, text, metadata: parts.headers });
+                return Err(Status { code: -1, text, metadata: parts.headers.into() });
             }
             (self.headers, self.body) = (parts.headers, Some(body));
         }

@@ -6,7 +6,7 @@
 use super::response::one_message;
 use super::route::App;
 use super::socket::Broken;
-use super::status::{refused, too_long_by, told};
+use super::status::{refused, told, too_long_by};
 use crate::stop::Stop;
 use crate::trust::bearer;
 use bytes::{Buf, Bytes, BytesMut};

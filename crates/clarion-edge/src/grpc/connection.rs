@@ -10,6 +10,7 @@ use crate::stop::{Stop, reached};
 use clarion_core::Code;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::io::ErrorKind;
 use std::pin::pin;
 use std::sync::Arc;
 use tokio::net::TcpStream;
@@ -44,20 +45,25 @@ enum First {
     Gone,
 }
 
-/// Looks at the first bytes without taking them.
+/// Reads the first bytes, as many as a preface has.
 async fn first(stream: &TcpStream) -> First {
     let mut bytes = [0; PREFACE.len()];
     let mut seen = 0;
-    loop {
-        match stream.peek(&mut bytes).await {
-            Ok(0) | Err(_) => return First::Gone,
-            Ok(n) if bytes[..n] != PREFACE[..n] => return First::Other,
-            Ok(n) if n == PREFACE.len() => return First::Http2,
-            // Peeking again would return at once: the rest is waited for by reading readiness anew.
-            Ok(n) if n == seen => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
-            Ok(n) => seen = n,
+    while seen < PREFACE.len() {
+        if stream.readable().await.is_err() {
+            return First::Gone;
+        }
+        match stream.try_read(&mut bytes[seen..]) {
+            Ok(0) => return First::Gone,
+            Ok(more) => seen += more,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => return First::Gone,
+        }
+        if bytes[..seen] != PREFACE[..seen] {
+            return First::Other;
         }
     }
+    First::Http2
 }
 
 /// Serves a connection to its end.
@@ -91,8 +97,10 @@ pub(super) async fn run(app: Arc<App>, stream: TcpStream, shutdown: watch::Recei
         .max_header_list_size(config.head_bytes)
         .max_pending_accept_reset_streams(RESETS_MAX)
         // What a client says on a stream that was refused meanwhile counts here; all of its streams may be refused.
-        .max_local_error_reset_streams(Some(LOCAL_RESETS_MIN.max(config.connection_streams as usize)));
-    let socket = TokioIo::new(Socket::new(stream, broken.clone()));
+        .max_local_error_reset_streams(Some(
+            LOCAL_RESETS_MIN.max(config.connection_streams as usize),
+        ));
+    let socket = TokioIo::new(Socket::new(stream, PREFACE, broken.clone()));
     let routed = Routed { app: app.clone(), broken: broken.clone(), stop: shutdown };
     let mut connection = pin!(builder.serve_connection(socket, routed));
     let ended = tokio::select! {

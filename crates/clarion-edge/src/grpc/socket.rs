@@ -59,13 +59,16 @@ impl Broken {
 /// See the module.
 pub(super) struct Socket {
     stream: TcpStream,
+    /// What was read already, and is to be read again.
+    before: &'static [u8],
     broken: Broken,
     end: Option<(Pin<Box<Sleep>>, io::Result<()>)>,
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream, broken: Broken) -> Self {
-        Self { stream, broken, end: None }
+    /// A socket from which `before` was read already.
+    pub(super) fn new(stream: TcpStream, before: &'static [u8], broken: Broken) -> Self {
+        Self { stream, before, broken, end: None }
     }
 }
 
@@ -76,6 +79,12 @@ impl AsyncRead for Socket {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if !this.before.is_empty() {
+            let (now, later) = this.before.split_at(this.before.len().min(buffer.remaining()));
+            buffer.put_slice(now);
+            this.before = later;
+            return Poll::Ready(Ok(()));
+        }
         if this.end.is_none() {
             let before = buffer.filled().len();
             let read = std::task::ready!(Pin::new(&mut this.stream).poll_read(context, buffer));

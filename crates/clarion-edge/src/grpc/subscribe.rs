@@ -107,9 +107,8 @@ impl Stream {
                 return Err(ended(CloseReason::Shutdown, self.app.config.retry_ms));
             }
         };
-        let first = first.map_err(|_| {
-            refused(&Refusal::new(Code::RequestTimeout, "no hello came in time"))
-        })??;
+        let first = first
+            .map_err(|_| refused(&Refusal::new(Code::RequestTimeout, "no hello came in time")))??;
         match first.and_then(|first| first.request) {
             Some(Say::Hello(hello)) => Ok(hello),
             _ => Err(refused(&bad("the first request of a stream must be a hello"))),

@@ -77,7 +77,7 @@ struct Fixture {
 fn start(config: &NodeConfig) -> Fixture {
     let (sender, commits) = mpsc::channel();
     let queue = Arc::new(CommitQueue::new(config));
-    let (interest, mailbox) = (Arc::new(Interest::default()), Arc::new(Mailbox::new(1 << 20)));
+    let (interest, mailbox) = (Arc::new(Interest::new(1)), Arc::new(Mailbox::new(1 << 20)));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
     let committer = Committer {
         queue: queue.clone(),

@@ -71,7 +71,9 @@ mod tests {
         assert!(confirms.ask(key, 1, Unwritten::Nothing));
         assert!(!confirms.ask(key, 2, Unwritten::Dirty));
         confirms.flush_began();
-        assert!(!confirms.ask(key, 3, Unwritten::Dirty) && !confirms.ask(key, 4, Unwritten::UnderWay));
+        assert!(
+            !confirms.ask(key, 3, Unwritten::Dirty) && !confirms.ask(key, 4, Unwritten::UnderWay)
+        );
         assert!(confirms.flush_ended(false).is_empty() && !confirms.is_empty());
         confirms.flush_began();
         let numbers: Vec<u64> = confirms.flush_ended(true).iter().map(|(_, n)| *n).collect();

@@ -189,7 +189,8 @@ impl Shard {
                 self.shared_record(state, key, message);
             }
         }
-        let Some(list) = state.live.get(&message.channel).filter(|live| !live.subs.is_empty()) else {
+        let Some(list) = state.live.get(&message.channel).filter(|live| !live.subs.is_empty())
+        else {
             return;
         };
         state.frames.reset();
@@ -229,11 +230,8 @@ impl Shard {
 
     /// A live message: to everyone who has room.
     pub(super) fn deliver_live(self: &Rc<Self>, message: &Arc<Message>) -> u64 {
-        let to_gates = if message.channel.kind() == AddressKind::User {
-            self.gate_live(message)
-        } else {
-            0
-        };
+        let to_gates =
+            if message.channel.kind() == AddressKind::User { self.gate_live(message) } else { 0 };
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
         let Some(list) = state.live.get(&message.channel) else { return to_gates };

@@ -111,7 +111,13 @@ impl Shard {
     }
 
     /// A gate asks for everything unacked above a number.
-    pub(super) fn request(&self, state: &mut State, key: SessionKey, channel: &Address, above: u32) {
+    pub(super) fn request(
+        &self,
+        state: &mut State,
+        key: SessionKey,
+        channel: &Address,
+        above: u32,
+    ) {
         let Some(of) = state.gates.channels.get(channel).and_then(|entry| entry.state.as_ref())
         else {
             return;

@@ -4,11 +4,11 @@
 //! message that was stored is acked on that cursor or comes again with a REQUEST or a new gate; what is remembered of
 //! hand-outs is bounded, and forgetting it loses nothing. Must not know: how a gate's frames look.
 
+use super::deliver::Frames;
 use super::deliver::{list_dirty, make_room, put};
 use super::gate_replay::Owing;
 use super::link::LinkState;
 use super::members::member_of;
-use super::deliver::Frames;
 use super::session::{Birth, Role, Session};
 use super::slab::Slab;
 use super::written::{Sent, note_sent};
@@ -114,11 +114,7 @@ impl Gates {
         let choose = |from: &[(SessionKey, Arc<str>, u64)]| {
             let candidates: Vec<Candidate<'_>> = from
                 .iter()
-                .map(|(key, group, rank)| Candidate {
-                    member: member_of(*key),
-                    group,
-                    rank: *rank,
-                })
+                .map(|(key, group, rank)| Candidate { member: member_of(*key), group, rank: *rank })
                 .collect();
             let members = pick(mode, &candidates, random);
             from.iter()
@@ -269,8 +265,7 @@ impl Shard {
         for key in &owed {
             self.owe(state, *key, &message.channel, (message.seq, message.seq), false);
         }
-        let members: Vec<Member> =
-            given.iter().chain(&owed).map(|key| member_of(*key)).collect();
+        let members: Vec<Member> = given.iter().chain(&owed).map(|key| member_of(*key)).collect();
         let now = self.mono();
         let Some(entry) = state.gates.channels.get_mut(&message.channel) else { return };
         let Some(of) = &mut entry.state else { return };

@@ -70,11 +70,12 @@ impl Shard {
             let Some(session) = state.sessions.get_mut(key) else { return };
             match (input, &session.role) {
                 (Input::Credit(more), _) => self.grant(state, key, more),
+                // Of another channel than the one that it reads.
                 (
                     Input::Ack { channel: Some(channel), .. }
                     | Input::Nack { channel: Some(channel), .. },
                     Role::Member(shared),
-                ) if !state.shared.get_mut(*shared).is_some_and(|of| of.plan.channel == channel) => {}
+                ) if state.shared.get_mut(*shared).is_none_or(|of| of.plan.channel != channel) => {}
                 (Input::Ack { epoch, from, to, .. }, Role::Member(shared)) => {
                     let shared = *shared;
                     self.ack_shared(state, shared, epoch, (if from == 0 { to } else { from }, to));
@@ -220,10 +221,9 @@ impl Shard {
         }
         nacks.waiting -= 1;
         let Some(message) = message.filter(|message| message.epoch == again.epoch) else { return };
-        let acked = state
-            .devices
-            .get(&session.number)
-            .is_some_and(|device| device.set.is_acked(&message.channel, message.epoch, message.seq));
+        let acked = state.devices.get(&session.number).is_some_and(|device| {
+            device.set.is_acked(&message.channel, message.epoch, message.seq)
+        });
         if acked || session.closing.is_some() {
             return;
         }
@@ -231,7 +231,8 @@ impl Shard {
         state.frames.reset();
         let frame = state.frames.get(&*session.outlet, message);
         let start = session.subs[usize::from(again.sub)].given_from();
-        let given = Given { message, start, attempt: again.attempt, replayed: true, now: clock::now() };
+        let given =
+            Given { message, start, attempt: again.attempt, replayed: true, now: clock::now() };
         put(session, given, frame);
         note_sent(session, Sent::Sub(again.sub, again.seq), &mut state.writing);
         self.context.counters.delivered.add(1);

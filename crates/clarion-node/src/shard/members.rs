@@ -285,9 +285,8 @@ impl Shard {
                 return true;
             }
         };
-        let load = Load {
-            share: self.context.config.max_unacked.div_ceil(shared.members.len()).max(1),
-        };
+        let load =
+            Load { share: self.context.config.max_unacked.div_ceil(shared.members.len()).max(1) };
         frames.reset();
         let count = shared.members.len();
         for i in 0..count {
@@ -416,7 +415,13 @@ impl Shard {
     }
 
     /// A member acks.
-    pub(super) fn ack_shared(&self, state: &mut State, key: SharedKey, epoch: Epoch, seqs: (Seq, Seq)) {
+    pub(super) fn ack_shared(
+        &self,
+        state: &mut State,
+        key: SharedKey,
+        epoch: Epoch,
+        seqs: (Seq, Seq),
+    ) {
         let Some(shared) = state.shared.get_mut(key) else { return };
         let Some(cursor) = &mut shared.cursor else { return };
         if epoch != 0 && epoch != cursor.epoch() {
@@ -455,7 +460,13 @@ impl Shard {
     }
 
     /// A member wants to know when what it acked is committed.
-    pub(super) fn confirm_shared(&self, state: &mut State, key: SharedKey, session: SessionKey, number: u64) {
+    pub(super) fn confirm_shared(
+        &self,
+        state: &mut State,
+        key: SharedKey,
+        session: SessionKey,
+        number: u64,
+    ) {
         let Some(shared) = state.shared.get_mut(key) else { return };
         let unwritten = shared.unwritten();
         if shared.confirms.ask(session, number, unwritten) {

@@ -3,12 +3,12 @@
 //! Invariants: takers are served in the order in which they came, before members; one that has gone gets no lease. Must
 //! not know: how a lease is shown.
 
+use super::confirm::FINISH;
 use super::deliver::list_dirty;
 use super::members::SharedKey;
 use super::{Shard, State};
 use crate::attach::SharedPlan;
 use crate::clock;
-use super::confirm::FINISH;
 use clarion_core::mode::Member;
 use clarion_core::port::outlet::CloseReason;
 use clarion_core::port::store::ReadRange;

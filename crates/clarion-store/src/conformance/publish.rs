@@ -203,6 +203,7 @@ pub fn odd_contents_and_names(factory: &dyn Factory) {
         correlation: Some(every_byte.into()),
         expires_at: Some(NOW + HOUR),
         idempotency_key: Some("k".repeat(256).into()),
+        asked_s: None,
     };
     let channels = [
         user(&"x".repeat(256)),

@@ -28,7 +28,11 @@ pub(crate) async fn connect(server: &Server) -> Grpc {
 }
 
 pub(crate) fn message(address: &str, text: &str) -> PublishRequest {
-    PublishRequest { address: address.into(), payload: text.to_owned().into(), ..Default::default() }
+    PublishRequest {
+        address: address.into(),
+        payload: text.to_owned().into(),
+        ..Default::default()
+    }
 }
 
 pub(crate) async fn publish(grpc: &Grpc, address: &str, text: &str) -> PublishResponse {
@@ -175,9 +179,7 @@ impl Stream {
 /// The value of a metric without labels, or the sum over its labels.
 pub(crate) async fn metric(server: &Server, name: &str) -> f64 {
     let text = server.client().text("/metrics").await.expect("metrics");
-    let of = |line: &&str| {
-        line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']))
-    };
+    let of = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
     let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
     text.lines().filter(of).filter_map(value).sum()
 }

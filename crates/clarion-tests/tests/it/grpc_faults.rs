@@ -45,8 +45,7 @@ async fn submit(grpc: &Grpc, channel: &str, text: &str, key: Option<&str>) -> Re
     let request = SubmitRequest { channel: channel.into(), message: text.into() };
     let metadata: Vec<(&str, &str)> = key.map(|key| ("idempotency-key", key)).into_iter().collect();
     let bytes = clarion_tests::grpc::framed(&request);
-    let reply: SubmitReply =
-        grpc.call_with("/MessageSync/SubmitMessage", &metadata, bytes).await?;
+    let reply: SubmitReply = grpc.call_with("/MessageSync/SubmitMessage", &metadata, bytes).await?;
     assert_eq!(reply.reply, "received");
     Ok(())
 }

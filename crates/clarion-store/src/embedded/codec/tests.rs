@@ -27,6 +27,7 @@ fn full() -> Content {
         correlation: Some(Bytes::from_static(b"\0")),
         expires_at: Some(7),
         idempotency_key: Some("k".into()),
+        asked_s: None,
     }
 }
 

@@ -19,7 +19,12 @@ fn builder(shards: usize) -> Builder {
 }
 
 /// A consumer that acks what it gets and tells of it, on a connection of its own.
-async fn consumer(server: &Server, hello: Hello, name: usize, told: mpsc::Sender<(usize, Delivery)>) {
+async fn consumer(
+    server: &Server,
+    hello: Hello,
+    name: usize,
+    told: mpsc::Sender<(usize, Delivery)>,
+) {
     let grpc = connect(server).await;
     let mut stream = Stream::open(&grpc, hello).await;
     tokio::spawn(async move {

@@ -143,7 +143,10 @@ async fn no_more_comes_than_credit_allows() {
 }
 
 /// Asks for a confirmation; what comes before it.
-async fn asked(stream: &mut Stream, confirm: u64) -> Vec<clarion_wire::proto::clarion_v1::Delivery> {
+async fn asked(
+    stream: &mut Stream,
+    confirm: u64,
+) -> Vec<clarion_wire::proto::clarion_v1::Delivery> {
     let ack = clarion_wire::proto::clarion_v1::Ack { ranges: Vec::new(), confirm };
     stream.say(Request::Ack(ack));
     stream.stored(confirm).await
@@ -324,8 +327,6 @@ async fn live_messages_come_without_a_place() {
     assert_eq!((text(&delivery).as_str(), seq(&delivery)), ("now", 0));
     let id = delivery.message.expect("a message").id;
     assert_eq!(id, answer.id);
-    wait_until("presence", async || {
-        server.client().presence("l").await.expect("presence").online
-    })
-    .await;
+    wait_until("presence", async || server.client().presence("l").await.expect("presence").online)
+        .await;
 }

@@ -36,7 +36,8 @@ async fn publishes() {
     assert_eq!(first.durability, i32::from(Durability::Disk));
     let again: PublishResponse = grpc.call(&path("Publish"), &request).await.expect("published");
     assert_eq!(again, PublishResponse { duplicate: true, ..first.clone() });
-    let over_http = Publish { idempotency_key: Some("once".into()), ..Publish::text("user:p", "x") };
+    let over_http =
+        Publish { idempotency_key: Some("once".into()), ..Publish::text("user:p", "x") };
     let over_http = http.publish(&over_http).await.expect("published");
     assert!(over_http.duplicate && over_http.id == first.id, "one key over both");
     let json = PublishRequest { json: true, ..message("user:p", " {\"a\" : 1} ") };
@@ -143,7 +144,8 @@ async fn refusals_are_those_of_the_table() {
     let server = Server::start();
     let grpc = connect(&server).await;
     let bad = |address: &str| message(address, "x");
-    let publish_bad = async |request| grpc.call::<PublishResponse>(&path("Publish"), &request).await;
+    let publish_bad =
+        async |request| grpc.call::<PublishResponse>(&path("Publish"), &request).await;
     assert_refused(publish_bad(bad("")).await, 3, "bad_address");
     assert_refused(publish_bad(bad("group:none")).await, 5, "not_found");
     let negative = PublishRequest { expire: Some(-1), ..bad("user:x") };

@@ -295,10 +295,8 @@ async fn every_refusal_is_the_documented_one() {
     let (before, rest) = text.split_once("<!-- calls -->\n").expect("the table's begin");
     let (_, after) = rest.split_once("<!-- end -->\n").expect("the table's end");
     let head = "| What | Status | Text |\n|---|---|---|\n";
-    let made = format!(
-        "{before}<!-- calls -->\n{head}{}\n<!-- end -->\n{after}",
-        rows.0.join("\n")
-    );
+    let made =
+        format!("{before}<!-- calls -->\n{head}{}\n<!-- end -->\n{after}", rows.0.join("\n"));
     if env::var_os("UPDATE_GENERATED").is_some() {
         fs::write(file(), &made).expect("written");
     } else {

@@ -58,7 +58,8 @@ async fn consume_all(at: SocketAddr, native: bool, told: mpsc::Sender<String>) {
                 continue;
             };
             while let Ok(Some(response)) = stream.0.next().await {
-                let Some(subscribe_response::Response::Delivery(delivery)) = response.response else {
+                let Some(subscribe_response::Response::Delivery(delivery)) = response.response
+                else {
                     break;
                 };
                 // Handled first, acked then.
@@ -110,7 +111,11 @@ async fn kills_under_load(native: bool) {
     let mut after = 0;
     let mut stored = Vec::new();
     loop {
-        let range = clarion_client::ReadRange { after: Some(after), limit: Some(1000), ..Default::default() };
+        let range = clarion_client::ReadRange {
+            after: Some(after),
+            limit: Some(1000),
+            ..Default::default()
+        };
         let page = server.client().messages("queue:load", range).await.expect("a page");
         let Some(last) = page.messages.last() else { break };
         after = last.seq;

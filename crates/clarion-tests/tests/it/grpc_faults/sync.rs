@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use clarion_tests::{Server, proxy::Proxy, grpc::Grpc};
+use clarion_tests::{Server, grpc::Grpc, proxy::Proxy};
 
 use super::{consume, submit, texts};
 use crate::grpc::{connect, metric, no_session_is_left};
