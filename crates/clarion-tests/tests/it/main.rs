@@ -21,6 +21,7 @@ mod grpc;
 mod grpc_bad_input;
 mod grpc_clients;
 mod grpc_faults;
+mod mikudos_config;
 mod openapi;
 mod protos;
 mod publish;
