@@ -344,6 +344,14 @@ impl SharedCursor {
         self.flushing
     }
 
+    /// Nothing is with anybody, delayed or unwritten: all that is lost with its memory is how often what came back was
+    /// handed out.
+    pub fn is_resting(&self) -> bool {
+        let with_somebody =
+            !self.leases.is_empty() || !self.dying.is_empty() || self.settling() > 0;
+        !self.dirty && !self.flushing && !with_somebody && self.delayed.is_empty()
+    }
+
     /// Nothing is unacked or unwritten: it may leave memory.
     pub fn is_idle(&self) -> bool {
         !self.dirty && !self.flushing && self.unacked() == 0 && self.settling() == 0

@@ -349,7 +349,11 @@ impl Answers {
     fn add(&mut self, reply: Reply, answer: CommitAnswer) {
         match reply {
             Reply::Task(publisher) => self.tasks.push((publisher, answer)),
-            Reply::Flush { shard, who } => self.flushed[shard].push((who, answer.is_ok())),
+            Reply::Flush { shard, who } => {
+                let refused = |done: &Done| matches!(done, Done::Refused(_));
+                let written = answer.is_ok_and(|(_, results)| !results.iter().any(refused));
+                self.flushed[shard].push((who, written));
+            }
         }
     }
 }

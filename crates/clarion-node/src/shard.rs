@@ -90,6 +90,8 @@ struct State {
     shared_retry: Vec<SharedKey>,
     /// Messages on their way to a dead list.
     dying: Vec<(SharedKey, Seq)>,
+    /// Sessions whose clients said something before they were open.
+    early: Vec<SessionKey>,
     gates: Gates,
     /// Sessions with bytes that are not certainly written, where that matters.
     writing: Vec<SessionKey>,
@@ -138,6 +140,7 @@ impl Shard {
             shared_reads: Vec::new(),
             shared_retry: Vec::new(),
             dying: Vec::new(),
+            early: Vec::new(),
             gates: Gates::default(),
             writing: Vec::new(),
             users: HashMap::new(),
@@ -170,10 +173,11 @@ impl Shard {
             for mail in mails.drain(..) {
                 self.handle(mail);
             }
-            for (channel, (epoch, seq)) in heads {
-                self.raise_head(&channel, epoch, seq);
+            for (channel, dropped) in heads {
+                self.raise_head(&channel, dropped);
             }
             self.run_timers();
+            self.hear_early();
             self.begin_replays();
             self.hand_out_ready();
             self.begin_shared_reads();
@@ -196,7 +200,7 @@ impl Shard {
                 done.done(delivered);
             }
             Mail::Flushed(flushers) => self.flushed(&flushers),
-            Mail::Inputs(key, batch) => self.handle_inputs(key, batch.inputs),
+            Mail::Inputs(key, batch) => self.hear(key, batch),
             Mail::Gate(key, batch) => self.gate_says(key, batch),
             Mail::Attach(attach, reply) => {
                 // The connection may have gone while this waited; the session then ends by its link.

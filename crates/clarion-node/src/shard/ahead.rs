@@ -121,7 +121,8 @@ impl Shard {
                 cursor.raise_head(message.epoch, message.seq);
                 let near = message.seq.saturating_sub(cursor.next()) < ahead;
                 let small = message.content.weight() <= HINT_BYTES_MAX;
-                if near && small && cursor.may_come(message.seq) {
+                let wanted = !shared.members.is_empty() || !shared.takers.is_empty();
+                if wanted && near && small && cursor.may_come(message.seq) {
                     shared.known.insert(message.seq, Some(message.clone()));
                 }
             }

@@ -10,6 +10,7 @@ use crate::clock;
 use crate::committer::Reply;
 use crate::dead::dead_content;
 use clarion_core::port::store::{Done, Publish, ReadRange, Unit};
+use clarion_core::shared_cursor::SharedCursor;
 use clarion_core::{AddressKind, Code, Epoch, Message, Seq};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -78,7 +79,9 @@ impl Shard {
     fn dying(&self, key: SharedKey, seq: Seq) -> Option<(SharedPlan, Epoch)> {
         let mut state = self.state.borrow_mut();
         let shared = state.shared.get_mut(key)?;
-        let cursor = shared.cursor.as_ref().filter(|cursor| !cursor.cursor().is_acked(seq))?;
+        // One that may come is of another history than the one that dies.
+        let dies = |cursor: &&SharedCursor| !cursor.cursor().is_acked(seq) && !cursor.may_come(seq);
+        let cursor = shared.cursor.as_ref().filter(dies)?;
         Some((shared.plan.clone(), cursor.epoch()))
     }
 

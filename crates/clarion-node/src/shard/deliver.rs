@@ -4,6 +4,7 @@
 //! catching up (stored) or dropped and counted (live).
 
 use super::device::Device;
+use super::mailbox::Dropped;
 use super::session::{Role, Session};
 use super::written::{Sent, note_sent};
 use super::{SessionKey, Shard, ShardContext, State};
@@ -13,7 +14,7 @@ use crate::metrics::ShardCounters;
 use bytes::Bytes;
 use clarion_core::port::outlet::{Given, Outlet};
 use clarion_core::subscription::Hint;
-use clarion_core::{Address, AddressKind, Epoch, Message, Seq};
+use clarion_core::{Address, AddressKind, Message};
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::rc::Rc;
@@ -265,9 +266,10 @@ impl Shard {
     }
 
     /// A channel has grown up to here, and its records did not fit into the mailbox.
-    pub(super) fn raise_head(&self, channel: &Address, epoch: Epoch, seq: Seq) {
+    pub(super) fn raise_head(&self, channel: &Address, dropped: Dropped) {
+        let Dropped { epoch, first, last: seq } = dropped;
         if channel.kind() == AddressKind::User {
-            self.gate_head(channel, epoch, seq);
+            self.gate_head(channel, epoch, (first, seq));
         }
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;

@@ -62,7 +62,7 @@ pub(super) struct GateEntryChannel {
     /// Seqs that found no gate meanwhile.
     parked: Vec<Seq>,
     /// Commits came whose records did not.
-    missed: bool,
+    missed: Option<Seq>,
     listed: bool,
 }
 
@@ -86,8 +86,10 @@ pub(super) struct Gates {
     dirty: Vec<Address>,
     in_flush: Vec<Address>,
     /// Removals to be answered after the next flush, and after the one under way.
-    removals: Vec<oneshot::Sender<bool>>,
-    removals_now: Vec<oneshot::Sender<bool>>,
+    removals: Vec<(Address, oneshot::Sender<bool>)>,
+    removals_now: Vec<(Address, oneshot::Sender<bool>)>,
+    /// Bytes of the commits that wait for cursors.
+    hinted_bytes: usize,
     to_load: Vec<Address>,
     /// Cursors that are being read, or are about to be.
     loading: usize,
@@ -191,6 +193,7 @@ impl Shard {
         }
         self.context.counters.gates.set(state.gates.list.len() as u64);
         for entry in state.gates.channels.values_mut() {
+            entry.skipped.retain(|(gate, _)| *gate != key);
             let Some(of) = &mut entry.state else { continue };
             let parked = of.gate_left(member_of(key));
             for seq in parked {
@@ -220,6 +223,11 @@ impl Shard {
 }
 
 impl GateEntryChannel {
+    /// From here on commits were not kept while the cursor is read: gates are owed them after it.
+    fn missed(&mut self, seq: Seq) {
+        self.missed = Some(self.missed.map_or(seq, |first| first.min(seq)));
+    }
+
     fn is_idle(&self) -> bool {
         self.state.as_ref().is_some_and(GateChannel::is_idle)
             && self.waiters.iter().all(|(_, waiter)| waiter.is_closed())

@@ -9,7 +9,7 @@ use super::session::{Role, Session};
 use super::written::{Sent, note_sent};
 use super::{SessionKey, Shard, State};
 use crate::clock;
-use crate::input::Input;
+use crate::input::{Input, InputBatch};
 use clarion_core::port::outlet::{CloseReason, Given};
 use clarion_core::port::store::ReadRange;
 use clarion_core::{Address, Epoch, Message, Seq};
@@ -70,7 +70,41 @@ fn sub_of(session: &Session, channel: Option<&Address>) -> Option<usize> {
 }
 
 impl Shard {
-    pub(super) fn handle_inputs(self: &Rc<Self>, key: SessionKey, inputs: Vec<Input>) {
+    /// A client says something. Before its session is open that waits, bounded by how much may be on its way.
+    pub(super) fn hear(self: &Rc<Self>, key: SessionKey, batch: InputBatch) {
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
+        let Some(session) = state.sessions.get_mut(key) else { return };
+        if !session.opened {
+            if session.early.is_empty() {
+                state.early.push(key);
+            }
+            session.early.push(batch);
+            return;
+        }
+        drop(guard);
+        self.handle_inputs(key, batch.inputs);
+    }
+
+    /// Sessions that have opened are heard.
+    pub(super) fn hear_early(self: &Rc<Self>) {
+        for key in std::mem::take(&mut self.state.borrow_mut().early) {
+            let mut guard = self.state.borrow_mut();
+            let state = &mut *guard;
+            let Some(session) = state.sessions.get_mut(key) else { continue };
+            if !session.opened {
+                state.early.push(key);
+                continue;
+            }
+            let batches = std::mem::take(&mut session.early);
+            drop(guard);
+            for batch in batches {
+                self.handle_inputs(key, batch.inputs);
+            }
+        }
+    }
+
+    fn handle_inputs(self: &Rc<Self>, key: SessionKey, inputs: Vec<Input>) {
         for input in inputs {
             let mut guard = self.state.borrow_mut();
             let state = &mut *guard;
@@ -98,7 +132,7 @@ impl Shard {
             Input::Ack { channel, epoch, from, to } => {
                 if !foreign(&channel, state) {
                     let from = if from == 0 { to } else { from };
-                    self.ack_shared(state, shared, epoch, (from, to));
+                    self.ack_shared(state, shared, member_of(key), epoch, (from, to));
                 }
             }
             Input::Nack { channel, epoch, seq, delay_ms } => {

@@ -67,8 +67,16 @@ impl LiveDone {
     }
 }
 
-/// Heads of channels whose records did not fit.
-pub(crate) type Heads = HashMap<Address, (Epoch, Seq)>;
+/// Records of one channel that did not fit: its history, the first and the last of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Dropped {
+    pub(crate) epoch: Epoch,
+    pub(crate) first: Seq,
+    pub(crate) last: Seq,
+}
+
+/// What did not fit, by channel.
+pub(crate) type Heads = HashMap<Address, Dropped>;
 
 #[derive(Default)]
 struct Inner {
@@ -148,9 +156,18 @@ impl Mailbox {
         let bytes: usize = records.iter().map(|m| m.content.weight()).sum();
         let mut inner = self.lock();
         let idle = inner.mails.is_empty() && inner.heads.is_empty();
-        if inner.record_bytes > 0 && inner.record_bytes + bytes > self.bytes_max {
+        // Once some did not fit, later ones stand behind them.
+        let full = inner.record_bytes > 0 && inner.record_bytes + bytes > self.bytes_max;
+        if full || !inner.heads.is_empty() {
             for record in records {
-                inner.heads.insert(record.channel.clone(), (record.epoch, record.seq));
+                let (epoch, seq) = (record.epoch, record.seq);
+                let one = Dropped { epoch, first: seq, last: seq };
+                let dropped = inner.heads.entry(record.channel.clone()).or_insert(one);
+                if dropped.epoch == epoch {
+                    dropped.last = seq;
+                } else {
+                    *dropped = one;
+                }
             }
         } else {
             inner.record_bytes += bytes;

@@ -18,7 +18,7 @@ use crate::pipe::End;
 use clarion_core::mode::Member;
 use clarion_core::port::outlet::Given;
 use clarion_core::port::store::{Move, Unit};
-use clarion_core::shared_cursor::{Ended, Leave, SharedCursor};
+use clarion_core::shared_cursor::{Acked, Ended, Leave, SharedCursor};
 use clarion_core::{Epoch, Message, Millis, Seq};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -26,6 +26,9 @@ use std::sync::Arc;
 
 /// A shared cursor's place on its shard.
 pub(super) type SharedKey = SessionKey;
+
+/// Rounds that a shared cursor may rest.
+const RESTS_MAX: u8 = 60;
 
 /// Deliveries to one member without acks that are not certainly written; more wait for it or go to others.
 const UNWRITTEN_MAX: usize = 128;
@@ -50,6 +53,8 @@ pub(super) struct Shared {
     pub(super) early: Vec<(Epoch, Seq)>,
     /// The log says already that its dead list takes nothing.
     pub(super) told_full: bool,
+    /// Rounds in which nobody used it and nothing was on its way.
+    rested: u8,
     confirms: Confirms,
     /// It is in the list of those that may hand out.
     ready: bool,
@@ -76,6 +81,7 @@ impl Shared {
             hinted: None,
             early: Vec::new(),
             told_full: false,
+            rested: 0,
             confirms: Confirms::default(),
             ready: false,
             listed: false,
@@ -90,6 +96,16 @@ impl Shared {
             && !self.reading
             && idle
             && self.confirms.is_empty()
+    }
+
+    /// Whether nobody waits for anything, and only what came back keeps it in memory.
+    fn is_resting(&self) -> bool {
+        let at_rest = self.cursor.as_ref().is_some_and(SharedCursor::is_resting);
+        self.members.is_empty()
+            && self.takers.is_empty()
+            && !self.reading
+            && self.confirms.is_empty()
+            && at_rest
     }
 
     fn unwritten(&self) -> Unwritten {
@@ -273,20 +289,34 @@ impl Shard {
         0
     }
 
+    fn forget_shared(&self, state: &mut State, key: SharedKey) {
+        let Some(Shared { plan, .. }) = state.shared.remove(key) else { return };
+        state.shared_by_plan.remove(&plan);
+        if let Some(live) = state.live.get_mut(&plan.channel) {
+            live.shared.retain(|k| *k != key);
+        }
+        state.live.tidy(&plan.channel, &self.context);
+    }
+
+    /// A round in which shared cursors that nobody has used for long leave memory, though something came back to them.
+    pub(super) fn rest_shared(&self) {
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
+        for key in state.shared.keys() {
+            let Some(shared) = state.shared.get_mut(key) else { continue };
+            shared.rested = if shared.is_resting() { shared.rested + 1 } else { 0 };
+            if shared.rested > RESTS_MAX {
+                self.forget_shared(state, key);
+            }
+        }
+    }
+
     /// After anything that moved a shared cursor: its acks are listed, its next deadline armed; one that nobody uses
     /// leaves memory.
     pub(super) fn shared_settled(&self, state: &mut State, key: SharedKey) {
         let Some(shared) = state.shared.get_mut(key) else { return };
         if shared.is_unused() {
-            let shared = state.shared.remove(key);
-            if let Some(Shared { plan, .. }) = shared {
-                state.shared_by_plan.remove(&plan);
-                if let Some(live) = state.live.get_mut(&plan.channel) {
-                    live.shared.retain(|k| *k != key);
-                }
-                state.live.tidy(&plan.channel, &self.context);
-            }
-            return;
+            return self.forget_shared(state, key);
         }
         let Some(cursor) = &shared.cursor else { return };
         if cursor.is_dirty() && !std::mem::replace(&mut shared.listed, true) {
@@ -362,26 +392,35 @@ impl Shard {
         self.leases_ended(state, key, &ended);
     }
 
-    /// A member acks.
+    /// A member acks: one message whoever has it (the first ack counts), of a range what it holds itself.
     pub(super) fn ack_shared(
         &self,
         state: &mut State,
         key: SharedKey,
+        member: Member,
         epoch: Epoch,
-        seqs: (Seq, Seq),
+        (from, to): (Seq, Seq),
     ) {
         let Some(shared) = state.shared.get_mut(key) else { return };
         let Some(cursor) = &mut shared.cursor else { return };
         if epoch != 0 && epoch != cursor.epoch() {
             return;
         }
-        let (from, to) = (seqs.0.max(1), seqs.1.min(cursor.next().saturating_sub(1)));
         let mut moved = 0;
-        // From one unacked seq to the next: a range may reach over any number of acked ones.
-        let mut seq = cursor.cursor().next_unacked(from);
-        while seq <= to {
-            moved += u64::from(cursor.ack(seq) == clarion_core::shared_cursor::Acked::Now);
-            seq = cursor.cursor().next_unacked(seq + 1);
+        if from == to {
+            // With the history named, also what was handed out before a restart.
+            let acked = if epoch == 0 { cursor.ack(to) } else { cursor.ack_early(to) };
+            moved += u64::from(acked == Acked::Now);
+        } else {
+            let last = to.min(cursor.next().saturating_sub(1));
+            // From one unacked seq to the next: a range may reach over any number of acked ones.
+            let mut seq = cursor.cursor().next_unacked(from.max(1));
+            while seq <= last {
+                if cursor.lease_of(seq).is_some_and(|lease| lease.members.contains(&member)) {
+                    moved += u64::from(cursor.ack(seq) == Acked::Now);
+                }
+                seq = cursor.cursor().next_unacked(seq + 1);
+            }
         }
         self.context.counters.acks.add(moved);
         self.shared_ready(state, key);

@@ -12,6 +12,8 @@ use super::written::Written;
 use super::{SessionKey, Shard, State};
 use crate::attach::{Acks, Attach, Start};
 use crate::clock;
+use crate::input::InputBatch;
+use crate::pipe::End;
 use clarion_core::port::outlet::{CloseReason, Outlet};
 use clarion_core::subscription::Subscription;
 use clarion_core::{Address, Code, Millis, Refusal, Seq};
@@ -59,6 +61,8 @@ pub(super) struct Session {
     pub(super) credit: Option<u32>,
     /// What is not certainly written yet, where somebody needs to know.
     pub(super) written: Option<Box<Written>>,
+    /// What its client said before it was open: what it acks is not known yet.
+    pub(super) early: Vec<InputBatch>,
     /// What it gave back for another time.
     pub(super) nacks: Option<Box<Nacks>>,
     pub(super) outlet: Box<dyn Outlet>,
@@ -74,6 +78,8 @@ pub(super) struct Session {
     pub(super) finishing: bool,
     /// It ends when its outbox is empty, at the latest with this timer tick.
     pub(super) closing: Option<u64>,
+    /// Its end is one by which what was written lately may not have arrived.
+    pub(super) doubtful: bool,
     /// Lists leave it out: another session stands for the same connection.
     hidden: bool,
 }
@@ -114,6 +120,7 @@ impl Session {
             acks: birth.acks,
             credit: birth.credit,
             written: needs_written.then(Box::default),
+            early: Vec::new(),
             nacks: None,
             outlet: birth.outlet,
             outbox: Outbox::default(),
@@ -124,6 +131,7 @@ impl Session {
             opened: false,
             finishing: false,
             closing: None,
+            doubtful: false,
             hidden: birth.hidden,
         }
     }
@@ -133,6 +141,11 @@ impl Session {
         if !std::mem::replace(&mut self.opened, true) {
             self.outlet.open(self.outbox.control());
         }
+    }
+
+    /// What its end says of what was written to it.
+    pub(super) fn how_it_ends(&self) -> End {
+        if self.doubtful { End::Broken } else { self.link.how_ended() }
     }
 
     /// Whether one of its subscriptions is on this channel.
@@ -252,7 +265,7 @@ impl Shard {
         if session.number != 0 {
             self.device_detached(state, session.number);
         }
-        let how = session.link.how_ended();
+        let how = session.how_it_ends();
         session.link.end();
         match session.role {
             Role::Reader => {}
@@ -277,6 +290,8 @@ impl Shard {
             return;
         }
         session.closing = Some(deadline);
+        // Whom an administrator sends away may long have been dead.
+        session.doubtful = matches!(reason, CloseReason::Kicked | CloseReason::TooSlow);
         session.open();
         session.outlet.close(reason, self.context.config.retry_ms, session.outbox.control());
         state.timers.arm(key, deadline);

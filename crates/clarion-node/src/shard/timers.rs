@@ -12,6 +12,8 @@ use tokio::time::Instant;
 
 const TICK: Duration = Duration::from_millis(250);
 const BUCKETS: usize = 256;
+/// Ticks between two looks for shared cursors that rest: a minute.
+const ROUND: u64 = 240;
 /// Pause after acks that could not be written.
 const ACKS_AGAIN: Duration = Duration::from_secs(1);
 
@@ -118,6 +120,9 @@ impl Shard {
             self.check_all_written();
             self.retry_shared();
             self.retry_gate_loads();
+            if self.state.borrow().timers.tick.is_multiple_of(ROUND) {
+                self.rest_shared();
+            }
             self.measure();
         }
     }
@@ -129,6 +134,8 @@ impl Shard {
         let Some(session) = state.sessions.get_mut(key) else { return };
         if let Some(deadline) = session.closing {
             if deadline <= now {
+                // It has not taken its last bytes.
+                session.doubtful = true;
                 return self.remove(state, key);
             }
             return state.timers.arm(key, deadline);
@@ -140,6 +147,7 @@ impl Shard {
         let timeout = self.context.config.write_timeout.as_millis() / TICK.as_millis();
         if session.outbox.len() > 0 && now - session.last_write > timeout as u64 {
             // Not that it would read it; but the outlet knows now why.
+            session.doubtful = true;
             let retry_ms = self.context.config.retry_ms;
             session.outlet.close(CloseReason::TooSlow, retry_ms, session.outbox.control());
             return self.remove(state, key);

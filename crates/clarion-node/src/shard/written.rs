@@ -47,7 +47,8 @@ impl Written {
     }
 
     fn settles(&mut self, now: Millis, sub: u16, seq: Seq) {
-        let second = now / 1000 * 1000;
+        // Named by its end: what was written last in it must have its whole time, too.
+        let second = now / 1000 * 1000 + 1000;
         let same = self.settling.iter_mut().rev().find(|(at, s, _)| *s == sub && *at == second);
         match same {
             Some((_, _, up_to)) => *up_to = seq,
@@ -109,7 +110,7 @@ impl Shard {
     pub(super) fn end_written(&self, state: &mut State, key: SessionKey) {
         self.check_written(state, key);
         let Some(session) = state.sessions.get_mut(key) else { return };
-        if session.link.how_ended() == End::Whole {
+        if session.how_it_ends() == End::Whole {
             self.settle_subs(state, key, Millis::MAX);
         }
     }

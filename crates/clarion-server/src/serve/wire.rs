@@ -15,6 +15,9 @@ use clarion_node::NodeConfig;
 use clarion_node::config::RetentionTable;
 use std::{sync::Arc, time::Duration};
 
+/// Timers of connections may be late.
+const SETTLE_SLACK: Duration = Duration::from_secs(2);
+
 /// What the node is told.
 pub(crate) fn node_config(config: &Config, cores: usize) -> NodeConfig {
     let (limits, retention) = (&config.limits, &config.retention);
@@ -36,7 +39,7 @@ pub(crate) fn node_config(config: &Config, cores: usize) -> NodeConfig {
         max_unacked: config.cursors.max_unacked,
         max_unacked_device: config.cursors.max_unacked_device as u64,
         // A vanished client shows when its ping is not answered.
-        settle: config.grpc.keep_alive_interval + config.grpc.keep_alive_timeout,
+        settle: config.grpc.keep_alive_interval + config.grpc.keep_alive_timeout + SETTLE_SLACK,
         takers: limits.queue_takers,
         gate_mode: gate_mode(config),
         gate_message_bytes: 4 << 20,

@@ -65,7 +65,7 @@ impl Shard {
             GateInput::Remove { channel, msg_id, reply } => {
                 match self.received(state, &channel, msg_id, &Echo::default()) {
                     Acked::Now => {
-                        state.gates.removals.push(reply);
+                        state.gates.removals.push((channel, reply));
                         state.timers.acks_now();
                     }
                     Acked::Before | Acked::Unknown => {

@@ -8,6 +8,7 @@ use crate::shard::{Shard, State};
 use clarion_core::gate_channel::GateChannel;
 use clarion_core::port::store::{Head, Move, Reader, StoreError, StoredCursor, Unit};
 use clarion_core::{Address, Cursor, Seq};
+use std::collections::HashSet;
 use std::rc::Rc;
 
 /// Channels whose acks go with one flush.
@@ -80,11 +81,14 @@ impl Shard {
         let unacked = of.cursor().next_unacked(head.first);
         entry.state = Some(of);
         let hinted = std::mem::take(&mut entry.hinted);
-        let missed = std::mem::take(&mut entry.missed).then_some((unacked, head.last));
+        let weight: usize = hinted.iter().map(|(message, _)| message.content.weight()).sum();
+        state.gates.hinted_bytes -= weight;
+        let missed = entry.missed.take().map(|first| (first.max(unacked), head.last));
         if let Some(range) = missed {
             self.owe_to_picked(state, channel, range);
         }
         self.owe_all(state, channel, &parked);
+        self.answer_parked(state, channel, &parked);
         for (message, waiter) in hinted {
             self.remember(state, channel, message, waiter);
         }
@@ -157,7 +161,10 @@ impl Shard {
                 moves.push(Move { channel: channel.clone(), epoch, cursor });
             }
         }
-        gates.removals_now.append(&mut gates.removals);
+        let going: HashSet<&Address> = gates.in_flush.iter().collect();
+        let (now, later) =
+            std::mem::take(&mut gates.removals).into_iter().partition(|(of, _)| going.contains(of));
+        (gates.removals_now, gates.removals) = (now, later);
         let unit = Unit::Ack { reader: Reader::shared("*"), moves };
         let reply = Reply::Flush { shard: self.context.index, who: Flusher::Gates };
         if self.context.queue.submit(vec![unit], reply, true).is_err() {
@@ -178,7 +185,7 @@ impl Shard {
             }
         }
         if committed {
-            for reply in gates.removals_now.drain(..) {
+            for (_, reply) in gates.removals_now.drain(..) {
                 // The asker may have gone.
                 let _ = reply.send(true);
             }

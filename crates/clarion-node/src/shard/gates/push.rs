@@ -3,7 +3,8 @@
 //! Invariant: a stored push is handed out, owed, parked, or waits for its channel's cursor; a watched one is answered
 //! whatever becomes of it. Must not know: how a gate's frames look.
 
-use super::{Gates, LiveWaiter, WAITING_MAX, Waiter, tell};
+use super::{Gates, LiveWaiter, WAITING_MAX, Waiter, answer, tell};
+use crate::attach::user_tag;
 use crate::clock;
 use crate::gate::{Echo, gate_id};
 use crate::shard::deliver::{Frames, list_dirty, make_room, put};
@@ -27,6 +28,9 @@ impl Shard {
     pub(in crate::shard) fn gate_record(self: &Rc<Self>, message: &Arc<Message>) {
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
+        if !self.is_home_of(&message.channel) {
+            return;
+        }
         let waiter = take_watch(state, &message.content);
         // A gate may stand on other shards already and be on its way to this one.
         let told = !state.gates.list.is_empty() || self.context.interest.has_gates();
@@ -34,6 +38,11 @@ impl Shard {
             return;
         }
         self.remember(state, &message.channel, message.clone(), waiter);
+    }
+
+    /// Whether a user's channel is this shard's: gates stand on all, and each channel comes to them from one.
+    fn is_home_of(&self, channel: &Address) -> bool {
+        user_tag(channel.id()) as usize % self.context.config.shards == self.context.index
     }
 
     /// Hands a commit out, or keeps it until its channel's cursor is read.
@@ -51,8 +60,15 @@ impl Shard {
                 self.hand_to_gates(state, &message, waiter);
             }
             _ => {
-                if entry.hinted.len() < WAITING_MAX {
+                let weight = message.content.weight();
+                if entry.hinted.len() < WAITING_MAX
+                    && state.gates.hinted_bytes + weight <= self.context.config.mailbox_bytes
+                {
+                    state.gates.hinted_bytes += weight;
                     entry.hinted.push((message, waiter));
+                } else {
+                    entry.waiters.extend(waiter.map(|waiter| (message.seq, waiter)));
+                    entry.missed(message.seq);
                 }
                 // Another history, if there was one: what was handed out of the old one is void.
                 let old = entry.state.take().map_or(0, |of| of.pending());
@@ -63,23 +79,29 @@ impl Shard {
     }
 
     /// A user's channel has grown up to here, and its records did not fit into the mailbox: the gates are owed them.
-    pub(in crate::shard) fn gate_head(&self, channel: &Address, epoch: Epoch, seq: Seq) {
+    pub(in crate::shard) fn gate_head(
+        &self,
+        channel: &Address,
+        epoch: Epoch,
+        (first, last): (Seq, Seq),
+    ) {
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
         let nobody = state.gates.list.is_empty() && !self.context.interest.has_gates();
-        if nobody && !state.gates.channels.contains_key(channel) {
+        let unused = nobody && !state.gates.channels.contains_key(channel);
+        if unused || !self.is_home_of(channel) {
             return;
         }
         let entry = state.gates.channels.entry(channel.clone()).or_default();
         match &mut entry.state {
             Some(of) if of.epoch() == epoch => {
-                let first = of.head() + 1;
-                of.raise_head(epoch, seq);
-                self.owe_to_picked(state, channel, (first, seq));
+                of.raise_head(epoch, last);
+                self.owe_to_picked(state, channel, (first, last));
             }
             _ => {
-                entry.state = None;
-                entry.missed = true;
+                let old = entry.state.take().map_or(0, |of| of.pending());
+                entry.missed(first);
+                state.gates.pending -= old;
                 self.load_soon(state, channel);
             }
         }
@@ -186,6 +208,9 @@ impl Shard {
     pub(in crate::shard) fn gate_live(&self, message: &Arc<Message>) -> u64 {
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
+        if !self.is_home_of(&message.channel) {
+            return 0;
+        }
         let waiter = take_watch(state, &message.content);
         let (given, dropped) = self.give_to_gates(state, message);
         self.context.counters.dropped_outbox.add(dropped.len() as u64);
@@ -214,13 +239,31 @@ impl Shard {
                 of.hand_out(seq, &[], now);
             }
             state.gates.pending += of.pending() - before;
+            self.owe_all(state, channel, &[seq]);
+            self.answer_parked(state, channel, &[seq]);
         } else {
-            entry.parked.push(seq);
-            entry.parked.truncate(WAITING_MAX);
+            if entry.parked.len() < WAITING_MAX {
+                entry.parked.push(seq);
+            } else {
+                entry.missed(seq);
+            }
             self.load_soon(state, channel);
         }
-        self.owe_all(state, channel, &[seq]);
         self.bound_gates(state);
+    }
+
+    /// Tells those who wait for these: what was received before is received; without a gate nobody will.
+    pub(super) fn answer_parked(&self, state: &mut State, channel: &Address, parked: &[Seq]) {
+        let nobody = state.gates.list.is_empty();
+        let Some(entry) = state.gates.channels.get_mut(channel) else { return };
+        let Some(of) = &entry.state else { return };
+        for seq in parked {
+            match of.outcome(*seq) {
+                Outcome::Received => answer(&mut entry.waiters, *seq, true, &Echo::default()),
+                _ if nobody => answer(&mut entry.waiters, *seq, false, &Echo::default()),
+                _ => {}
+            }
+        }
     }
 
     /// Gates that came meanwhile have looked before these were parked.
@@ -249,24 +292,17 @@ impl Shard {
         content: &Arc<Content>,
         seq: Seq,
     ) {
-        let waiter = {
+        {
             let mut state = self.state.borrow_mut();
-            let waiter = take_watch(&mut state, content);
-            let Some(waiter) = waiter else { return };
-            if !state.gates.list.is_empty() && seq != 0 {
-                let entry = state.gates.channels.entry(channel.clone()).or_default();
-                entry.waiters.push((seq, waiter));
-                None
-            } else {
-                Some(waiter)
+            let Some(waiter) = take_watch(&mut state, content) else { return };
+            if seq == 0 {
+                return tell(waiter, false, Echo::default());
             }
-        };
-        if let Some(waiter) = waiter {
-            tell(waiter, false, Echo::default());
+            let entry = state.gates.channels.entry(channel.clone()).or_default();
+            entry.waiters.push((seq, waiter));
         }
-        if seq != 0 {
-            self.park(channel, seq);
-        }
+        // It may be a repetition of one that was received long ago: the cursor knows.
+        self.park(channel, seq);
     }
 }
 

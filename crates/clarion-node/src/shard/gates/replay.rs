@@ -1,6 +1,6 @@
 //! What gates are owed: after a REQUEST, after a new gate came, or since there was no room when it was pushed.
 //!
-//! Invariants: a channel's messages are given in order; what is owed is a range of seqs, never messages, so a gate that
+//! Invariants: a page acks only what it was read for and did not hold; a channel's messages are given in order; what is owed is a range of seqs, never messages, so a gate that
 //! does not read costs a bounded memory; a gate has one read under way. Must not know: how a gate's frames look.
 
 use crate::clock;
@@ -9,6 +9,7 @@ use crate::shard::members::member_of;
 use crate::shard::session::Role;
 use crate::shard::written::{Sent, note_sent};
 use crate::shard::{SessionKey, Shard, State};
+use clarion_core::gate_channel::GateChannel;
 use clarion_core::port::outlet::Given;
 use clarion_core::port::store::{Page, ReadRange, StoreError};
 use clarion_core::{Address, Seq};
@@ -192,17 +193,18 @@ impl Shard {
     }
 
     async fn read_owed(self: Rc<Self>, key: SessionKey, ranges: Vec<ReadRange>) {
-        let channels: Vec<Address> = ranges.iter().map(|range| range.channel.clone()).collect();
+        let read: Vec<(Address, Seq)> =
+            ranges.iter().map(|range| (range.channel.clone(), range.from)).collect();
         let pages = self.context.store.read(clock::now(), ranges).await;
         self.context.counters.pages.add(1);
-        self.owed_read(key, channels, pages);
+        self.owed_read(key, read, pages);
         self.context.mailbox.nudge();
     }
 
     fn owed_read(
         &self,
         key: SessionKey,
-        channels: Vec<Address>,
+        read: Vec<(Address, Seq)>,
         pages: Result<Vec<Page>, StoreError>,
     ) {
         let mut guard = self.state.borrow_mut();
@@ -220,8 +222,8 @@ impl Shard {
         };
         // What has left by now is not on the way any more.
         self.check_written(state, key);
-        for (channel, page) in channels.iter().zip(&pages) {
-            if !self.give_owed(state, key, channel, page) {
+        for ((channel, from), page) in read.iter().zip(&pages) {
+            if !self.give_owed(state, key, channel, (*from, page)) {
                 break;
             }
         }
@@ -234,7 +236,7 @@ impl Shard {
         state: &mut State,
         key: SessionKey,
         channel: &Address,
-        page: &Page,
+        (from, page): (Seq, &Page),
     ) -> bool {
         // What has left is not on the way any more: the gate may ask for it again.
         self.check_written(state, key);
@@ -247,6 +249,10 @@ impl Shard {
             session.written.as_ref().map(|w| w.on_the_way(channel)).unwrap_or_default();
         let Role::Gate(gate) = &mut session.role else { return false };
         let Some(range) = gate.owing.ranges.get(channel).copied() else { return true };
+        if range.next != from {
+            // More was owed while this was read: the page says nothing of what lies before it.
+            return true;
+        }
         let Some((of, skipped)) = known else {
             // Forgotten meanwhile: it comes when the cursor is read again.
             state.gates.channels.entry(channel.clone()).or_default();
@@ -259,14 +265,7 @@ impl Shard {
             return true;
         }
         let parked = if range.parked_only { of.parked(0, silent) } else { Vec::new() };
-        let mut through = page.through.max(range.next.saturating_sub(1));
-        if page.messages.is_empty() && page.through < range.next {
-            // Trimmed, or nothing is there any more.
-            through = page.head.first.saturating_sub(1).max(through);
-            if page.head.first > range.until || page.head.last < range.next {
-                through = range.until;
-            }
-        }
+        let through = looked_through(&range, page);
         for message in &page.messages {
             // What this gate has answered has arrived, whatever is known of its bytes.
             let coming =
@@ -301,16 +300,32 @@ impl Shard {
         }
         let Role::Gate(gate) = &mut session.role else { return false };
         gate.owing.passed(channel, through);
-        // What has expired, or was erased or trimmed, counts as acked.
-        let there: HashSet<Seq> = page.messages.iter().map(|message| message.seq).collect();
-        let before = of.pending();
-        for seq in range.next..=through.min(range.until) {
-            if !there.contains(&seq) {
-                of.received(seq);
-            }
-        }
-        state.gates.pending -= before - of.pending();
+        state.gates.pending -=
+            ack_what_is_gone(of, page, (range.next, through.min(range.until).min(page.head.last)));
         self.gate_dirty(state, channel);
         true
     }
+}
+
+/// Up to where a page tells what there is of a range.
+fn looked_through(range: &Range, page: &Page) -> Seq {
+    let through = page.through.max(range.next.saturating_sub(1));
+    if !page.messages.is_empty() || page.through >= range.next {
+        return through;
+    }
+    // Trimmed, or nothing is there any more.
+    if page.head.first > range.until || page.head.last < range.next {
+        return range.until;
+    }
+    page.head.first.saturating_sub(1).max(through)
+}
+
+/// What has expired, or was erased or trimmed, counts as acked. Returns how many hand-outs of it were remembered.
+fn ack_what_is_gone(of: &mut GateChannel, page: &Page, (from, to): (Seq, Seq)) -> usize {
+    let there: HashSet<Seq> = page.messages.iter().map(|message| message.seq).collect();
+    let before = of.pending();
+    for seq in (from..=to).filter(|seq| !there.contains(seq)) {
+        of.received(seq);
+    }
+    before - of.pending()
 }

@@ -130,3 +130,51 @@ async fn what_nobody_received_comes_with_a_request() {
     one.finish();
     assert_eq!(one.end().await.code, 0);
 }
+
+#[tokio::test]
+async fn requests_that_overtake_a_replay_ack_nothing() {
+    // Several pages of the store.
+    const COUNT: i64 = 400;
+    let server = Server::start();
+    let producer = connect(&server).await;
+    for n in 0..COUNT {
+        push(&producer, "u", &n.to_string(), 600).await;
+    }
+    for _ in 0..3 {
+        let connection = connect(&server).await;
+        let mut asking = gate(&connection, "").await;
+        let mut due: BTreeSet<i64> = (1..=COUNT).collect();
+        // A gate sends one for each login, and users log in again while the first one is being answered.
+        while !due.is_empty() {
+            asking.say(&Response { channel_id: "u".into(), ..Response::default() });
+            for _ in 0..40 {
+                let message = asking.message_of().await;
+                due.remove(&message.msg_id);
+                if due.is_empty() {
+                    break;
+                }
+            }
+        }
+        connection.kill().await;
+        gates_are(&producer, 0).await;
+    }
+}
+
+#[tokio::test]
+async fn readers_on_other_shards_do_not_double_a_push() {
+    let server = Server::builder().set("node.shards", "3").start();
+    let producer = connect(&server).await;
+    let gates = connect(&server).await;
+    let mut only = gate(&gates, "").await;
+    gates_are(&producer, 1).await;
+    let url = format!("{}/api/v1/stream?address=user:u", server.url());
+    let readers: Vec<_> =
+        (0..6).map(|_| clarion_tests::Command::start("curl", ["-sS", "-N", &url])).collect();
+    wait_until("the readers", async || metric(&server, "clarion_sessions").await >= 7.0).await;
+    for n in 0..20 {
+        let expire = if n % 2 == 0 { 600 } else { 0 };
+        push(&producer, "u", &n.to_string(), expire).await;
+        assert_eq!(only.message_of().await.msg, n.to_string(), "once, and in order");
+    }
+    drop(readers);
+}
