@@ -38,9 +38,9 @@ pub enum Outcome {
 /// A hand-out that is remembered.
 #[derive(Debug, Clone)]
 struct HandOut {
-    /// Who may still answer, in the order in which they got it; each once, so that a gate which asks for the same
-    /// message again and again costs nothing.
-    waiting: Vec<Member>,
+    /// Who may still answer, in the order in which they got it, and how many answers of theirs are due; each once, so
+    /// that a gate which asks for the same message again and again costs nothing.
+    waiting: Vec<(Member, u32)>,
     /// The last time that somebody got it.
     at: Millis,
 }
@@ -114,8 +114,9 @@ impl GateChannel {
         }
         for gate in gates {
             hand_out.at = now;
-            if !hand_out.waiting.contains(gate) {
-                hand_out.waiting.push(*gate);
+            match hand_out.waiting.iter_mut().find(|(of, _)| of == gate) {
+                Some((_, due)) => *due = due.saturating_add(1),
+                None => hand_out.waiting.push((*gate, 1)),
             }
         }
     }
@@ -136,7 +137,8 @@ impl GateChannel {
         Acked::Now
     }
 
-    /// UNRECEIVED, from this gate. Its answer may come on another stream of the same gate than the message went out on:
+    /// UNRECEIVED, from this gate. One that got the message twice is waited for until it has answered twice: its second
+    /// answer must not stand for another gate. Its answer may come on another stream of the same gate than the message went out on:
     /// who is not waited for takes the one off that got it first. Returns whether that was the last one: the message
     /// is parked now. After RECEIVED, or repeated beyond those waited for, it does nothing.
     pub fn unreceived(&mut self, seq: Seq, from: Member) -> bool {
@@ -144,8 +146,11 @@ impl GateChannel {
         if hand_out.waiting.is_empty() {
             return false;
         }
-        let at = hand_out.waiting.iter().position(|gate| *gate == from).unwrap_or(0);
-        hand_out.waiting.remove(at);
+        let at = hand_out.waiting.iter().position(|(gate, _)| *gate == from).unwrap_or(0);
+        hand_out.waiting[at].1 -= 1;
+        if hand_out.waiting[at].1 == 0 {
+            hand_out.waiting.remove(at);
+        }
         if mutant!("one_unreceived_parks") {
             hand_out.waiting.clear();
         }
@@ -156,7 +161,7 @@ impl GateChannel {
     pub fn gate_left(&mut self, gate: Member) -> Vec<Seq> {
         let mut parked = Vec::new();
         for (seq, hand_out) in &mut self.hand_outs {
-            let Some(at) = hand_out.waiting.iter().position(|other| *other == gate) else {
+            let Some(at) = hand_out.waiting.iter().position(|(of, _)| *of == gate) else {
                 continue;
             };
             if !mutant!("who_left_is_waited_for") {
@@ -182,7 +187,7 @@ impl GateChannel {
 
     /// Whether this gate was handed this seq and may still answer.
     pub fn waits_for(&self, seq: Seq, gate: Member) -> bool {
-        self.hand_outs.get(&seq).is_some_and(|hand_out| hand_out.waiting.contains(&gate))
+        self.hand_outs.get(&seq).is_some_and(|out| out.waiting.iter().any(|(of, _)| *of == gate))
     }
 
     /// What is handed out and unacked, and has nobody left to answer or was handed out last before `before` (silence);

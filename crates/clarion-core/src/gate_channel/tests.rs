@@ -61,7 +61,7 @@ fn the_first_received_acks_for_all() {
 #[test]
 fn the_whole_set_parks() {
     let mut channel = channel(9);
-    channel.hand_out(4, &[1, 2, 1], 10);
+    channel.hand_out(4, &[1, 2], 10);
     assert!(!channel.unreceived(4, 2));
     assert!(!channel.parked(0, 10).contains(&4));
     assert!(channel.unreceived(4, 2), "on another stream than it went out on: 1 is taken off");
@@ -115,6 +115,20 @@ fn trimmed_and_lost_histories_begin_anew() {
 }
 
 #[test]
+fn who_got_it_twice_answers_twice() {
+    let mut channel = channel(1);
+    channel.hand_out(1, &[1, 2], 0);
+    channel.hand_out(1, &[1], 0);
+    assert!(!channel.unreceived(1, 1) && channel.waits_for(1, 1));
+    assert!(!channel.unreceived(1, 1) && !channel.waits_for(1, 1));
+    assert_eq!(channel.outcome(1), Outcome::Waiting, "the other one is silent so far");
+    assert!(channel.unreceived(1, 2));
+    channel.hand_out(1, &[1], 0);
+    channel.hand_out(1, &[1], 0);
+    assert_eq!(channel.gate_left(1), [1], "with all that it owes");
+}
+
+#[test]
 fn a_failed_flush_is_repeated() {
     let mut channel = channel(3);
     assert_eq!(channel.begin_flush(), None);
@@ -132,7 +146,8 @@ fn a_failed_flush_is_repeated() {
 #[derive(Debug, Clone, Default)]
 struct State {
     acked: bool,
-    out: Option<(BTreeSet<Member>, Millis)>,
+    /// How many answers each still owes.
+    out: Option<(BTreeMap<Member, u32>, Millis)>,
     /// Who got it, in that order.
     order: Vec<Member>,
 }
@@ -152,22 +167,31 @@ impl Model {
         if state.acked {
             return;
         }
-        let (waiting, at) = state.out.get_or_insert((BTreeSet::new(), now));
+        let (waiting, at) = state.out.get_or_insert((BTreeMap::new(), now));
         for gate in gates {
             *at = now;
-            if waiting.insert(*gate) {
+            let due = waiting.entry(*gate).or_default();
+            if *due == 0 {
                 state.order.push(*gate);
             }
+            *due += 1;
         }
     }
 
-    fn take_off(&mut self, seq: Seq, from: Member, foreign: bool) -> bool {
+    /// One answer, or with `leaves` all of them.
+    fn take_off(&mut self, seq: Seq, from: Member, leaves: bool) -> bool {
         let Some(state) = self.states.get_mut(&seq) else { return false };
         let Some((waiting, _)) = &mut state.out else { return false };
-        let first = state.order.first().copied().filter(|_| foreign);
-        let Some(who) = waiting.get(&from).copied().or(first) else { return false };
-        waiting.remove(&who);
-        state.order.retain(|gate| *gate != who);
+        let first = state.order.first().copied().filter(|_| !leaves);
+        let Some(who) = Some(from).filter(|f| waiting.contains_key(f)).or(first) else {
+            return false;
+        };
+        let due = waiting.get_mut(&who).expect("it is waited for");
+        *due -= 1;
+        if *due == 0 || leaves {
+            waiting.remove(&who);
+            state.order.retain(|gate| *gate != who);
+        }
         waiting.is_empty()
     }
 
@@ -227,11 +251,11 @@ proptest! {
                 }
                 3 | 4 => prop_assert_eq!(channel.received(seq), model.received(seq)),
                 5 | 6 => {
-                    prop_assert_eq!(channel.unreceived(seq, gate), model.take_off(seq, gate, true));
+                    prop_assert_eq!(channel.unreceived(seq, gate), model.take_off(seq, gate, false));
                 }
                 7 => {
                     let left: Vec<_> =
-                        (1..=SEQS).filter(|seq| model.take_off(*seq, gate, false)).collect();
+                        (1..=SEQS).filter(|seq| model.take_off(*seq, gate, true)).collect();
                     prop_assert_eq!(channel.gate_left(gate), left);
                 }
                 8 => now += ms,

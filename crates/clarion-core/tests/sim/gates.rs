@@ -53,7 +53,7 @@ pub(crate) struct GateModel {
     first: Seq,
     acked: BTreeSet<Seq>,
     /// Who may still answer, in the order in which they got it; and when that was last.
-    waiting: BTreeMap<Seq, (Vec<Member>, Millis)>,
+    waiting: BTreeMap<Seq, (Vec<(Member, u32)>, Millis)>,
     /// Received or expired.
     finished: BTreeSet<u64>,
 }
@@ -86,8 +86,9 @@ impl GateModel {
         let (waiting, at) = self.waiting.entry(seq).or_insert((Vec::new(), now));
         for gate in gates {
             *at = now;
-            if !waiting.contains(gate) {
-                waiting.push(*gate);
+            match waiting.iter().position(|(of, _)| of == gate) {
+                Some(at) => waiting[at].1 += 1,
+                None => waiting.push((*gate, 1)),
             }
         }
     }
@@ -98,12 +99,15 @@ impl GateModel {
         self.finished.insert(id);
     }
 
-    /// Returns whether it is parked now.
-    fn take_off(&mut self, seq: Seq, from: Member, foreign: bool) -> bool {
+    /// One answer, or with `leaves` all of a gate's. Returns whether it is parked now.
+    fn take_off(&mut self, seq: Seq, from: Member, leaves: bool) -> bool {
         let Some((waiting, _)) = self.waiting.get_mut(&seq) else { return false };
-        let own = waiting.iter().position(|gate| *gate == from);
-        let Some(at) = own.or((foreign && !waiting.is_empty()).then_some(0)) else { return false };
-        waiting.remove(at);
+        let own = waiting.iter().position(|(gate, _)| *gate == from);
+        let Some(at) = own.or((!leaves && !waiting.is_empty()).then_some(0)) else { return false };
+        waiting[at].1 -= 1;
+        if waiting[at].1 == 0 || leaves {
+            waiting.remove(at);
+        }
         waiting.is_empty()
     }
 
@@ -269,7 +273,7 @@ impl World {
             let model = &mut self.oracle.gates[chan];
             let seqs: Vec<Seq> = model.waiting.keys().copied().collect();
             let expected: Vec<Seq> =
-                seqs.into_iter().filter(|seq| model.take_off(*seq, member, false)).collect();
+                seqs.into_iter().filter(|seq| model.take_off(*seq, member, true)).collect();
             let parked = channel.gate_left(member);
             invariant!(
                 parked == expected,
@@ -339,7 +343,7 @@ impl World {
         if unreceived {
             self.stats.gate_unreceived += 1;
             let (parked, expected) =
-                (channel.unreceived(seq, from), model.take_off(seq, from, true));
+                (channel.unreceived(seq, from), model.take_off(seq, from, false));
             note!(self.now, "{from}: UNRECEIVED {chan}/{seq} ({id}), parked: {parked}");
             invariant!(
                 parked == expected,

@@ -88,7 +88,8 @@ impl Shard {
 
     /// Sessions that have opened are heard.
     pub(super) fn hear_early(self: &Rc<Self>) {
-        for key in std::mem::take(&mut self.state.borrow_mut().early) {
+        let early = std::mem::take(&mut self.state.borrow_mut().early);
+        for key in early {
             let mut guard = self.state.borrow_mut();
             let state = &mut *guard;
             let Some(session) = state.sessions.get_mut(key) else { continue };

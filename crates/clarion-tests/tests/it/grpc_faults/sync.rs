@@ -71,7 +71,7 @@ async fn a_killed_consumer_gives_back_and_a_cancelled_one_does_not() {
 }
 
 #[tokio::test]
-async fn a_stop_and_a_kick_repeat_nothing() {
+async fn a_stop_repeats_nothing_and_a_kick_loses_nothing() {
     let mut server = Server::start();
     let producer = connect(&server).await;
     let mut first = consume(&producer, "s", &[]).await.expect("a stream");
@@ -91,10 +91,13 @@ async fn a_stop_and_a_kick_repeat_nothing() {
     assert_eq!(end.code, 14);
     let mut second = consume(&producer, "s", &[]).await.expect("a stream");
     submit(&producer, "s", "50", None).await.expect("submitted");
-    let more = texts(&mut second, 51 - got.len()).await;
-    got.extend(more);
     let expected: Vec<String> = (0..51).map(|n| n.to_string()).collect();
-    assert_eq!(got, expected, "a kick");
+    assert!(expected.starts_with(&got), "{got:?}");
+    assert_eq!(
+        texts(&mut second, 51).await,
+        expected,
+        "who is kicked may have been dead for a while"
+    );
     submit(&producer, "s", "51", None).await.expect("submitted");
     assert_eq!(texts(&mut second, 1).await, ["51"]);
     assert_eq!(server.terminate().code(), Some(0));
