@@ -60,6 +60,8 @@ pub struct ShardCounters {
     pub gate_pending: Cell,
     /// Messages that no gate would take for their length.
     pub gate_too_long: Cell,
+    /// What gates were owed of further channels than the limit.
+    pub gate_owed_too_much: Cell,
     /// Answers of gates that name nothing that was given out.
     pub gate_unknown: Cell,
 }
@@ -146,6 +148,8 @@ pub struct ShardTotals {
     pub gate_unknown: u64,
     /// See [`ShardCounters`].
     pub gate_too_long: u64,
+    /// See [`ShardCounters`].
+    pub gate_owed_too_much: u64,
 }
 
 impl ShardTotals {
@@ -167,6 +171,7 @@ impl ShardTotals {
             gates: sum.gates.max(shard.gates.get()),
             gate_pending: sum.gate_pending + shard.gate_pending.get(),
             gate_too_long: sum.gate_too_long + shard.gate_too_long.get(),
+            gate_owed_too_much: sum.gate_owed_too_much + shard.gate_owed_too_much.get(),
             gate_unknown: sum.gate_unknown + shard.gate_unknown.get(),
         })
     }

@@ -159,6 +159,11 @@ impl NodeNumbers {
                 "Pushes too long for a gate's gRPC library: kept, but not handed to gates",
                 shards.gate_too_long,
             ),
+            (
+                "gate_owed_too_much",
+                "What gates were owed, or asked for, of more channels than mikudos.parked_channels",
+                shards.gate_owed_too_much,
+            ),
             ("commits", "Commits that began", commit.commits.get()),
             ("commit_units", "Units in those commits", commit.units.get()),
             ("commit_failures", "Commits that failed", commit.failures.get()),

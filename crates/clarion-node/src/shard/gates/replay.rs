@@ -65,7 +65,9 @@ impl Owing {
             range.next = range.next.max(through + 1);
             if range.next > range.until {
                 self.ranges.remove(channel);
-                self.queue.retain(|queued| queued != channel);
+                // What is read stands near the front.
+                let at = self.queue.iter().position(|queued| queued == channel);
+                at.and_then(|at| self.queue.remove(at));
             }
         }
     }
@@ -84,8 +86,12 @@ impl Shard {
         let bound = self.context.config.gate_channels;
         let Some(session) = state.sessions.get_mut(key) else { return };
         let Role::Gate(gate) = &mut session.role else { return };
-        // Beyond the bound it comes with a REQUEST.
-        if next > until || (gate.owing.ranges.len() >= bound && !gate.owing.owes(channel)) {
+        if next > until {
+            return;
+        }
+        // Beyond the bound it comes with a later REQUEST.
+        if gate.owing.ranges.len() >= bound && !gate.owing.owes(channel) {
+            self.context.counters.gate_owed_too_much.add(1);
             return;
         }
         gate.owing.add(channel, Range { next, until, parked_only });

@@ -1,6 +1,9 @@
 //! Gates that die in the middle of a push, or stop reading.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use clarion_tests::{
     Server,
@@ -98,6 +101,43 @@ async fn a_gate_that_does_not_read_costs_nobody_and_gets_what_it_is_owed() {
     }
     assert_eq!(next.len(), CHANNELS);
     assert!(grown < 120 << 10, "{grown} KiB");
+}
+
+#[tokio::test]
+async fn what_a_gate_is_owed_beyond_the_limit_is_counted_and_comes_with_a_request() {
+    const CHANNELS: usize = 3;
+    const EACH: usize = 300;
+    let server = Server::builder()
+        .set("mikudos.parked_channels", "1")
+        .set("node.shards", "1")
+        .set("grpc.keep_alive_interval", "1h")
+        .start();
+    let producer = connect(&server).await;
+    let setup = Setup { window: 1 << 20, receive_buffer: Some(4096) };
+    let stopped = Grpc::open_with(server.listener("grpc"), setup).await;
+    let mut slow = gate(&stopped, "slow").await;
+    gates_are(&producer, 1).await;
+    stopped.read(false);
+    // More than an outbox and the sockets hold, to each of more users than it may be owed.
+    let padding = "x".repeat(10_000);
+    for n in 0..CHANNELS * EACH {
+        push(&producer, &format!("c{}", n % CHANNELS), &padding, 600).await;
+    }
+    let refused = async || metric(&server, "clarion_gate_owed_too_much_total").await;
+    wait_until("the limit", async || refused().await >= 1.0).await;
+    stopped.read(true);
+    let channels: Vec<String> = (0..CHANNELS).map(|n| format!("c{n}")).collect();
+    let all = channels.iter().flat_map(|of| (1..=EACH as i64).map(move |n| (of.clone(), n)));
+    let mut due: BTreeSet<(String, i64)> = all.collect();
+    while let Some((channel_id, _)) = due.first().cloned() {
+        // Silence means that there was no room for the REQUEST: it asks again.
+        slow.say(&Response { channel_id, ..Response::default() });
+        let silence = Duration::from_millis(300);
+        while let Ok(message) = tokio::time::timeout(silence, slow.message_of()).await {
+            due.remove(&(message.channel_id.clone(), message.msg_id));
+            received(&mut slow, &message);
+        }
+    }
 }
 
 #[tokio::test]
