@@ -14,6 +14,7 @@ mod lanes;
 mod meter;
 mod offline;
 mod payload;
+mod posting;
 mod process;
 mod progress;
 mod publish;

@@ -1,10 +1,7 @@
 //! The workload `grpc publish`: callers that share a few connections, one request of each under way.
 //! Must not know: who reads.
 
-use std::{
-    cell::{Cell, RefCell},
-    rc::Rc,
-};
+use std::rc::Rc;
 
 use clarion_wire::proto::clarion_v1::{
     PublishBatchRequest, PublishBatchResponse, PublishRequest, publish_result,
@@ -15,106 +12,66 @@ use tokio::{task::JoinSet, time::Instant};
 use super::{
     super::{
         Bench, BenchError,
-        histogram::Histogram,
-        meter::{Faults, Meter},
-        payload::{Clock, Stamp},
+        meter::Meter,
+        posting::{Load, Posting},
     },
     PUBLISH, PUBLISH_BATCH, Target,
     client::{Connection, Method},
     joined, text,
 };
 
-/// What to publish.
+/// What to publish, and how.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Args {
-    /// Messages per request; 1 uses the single publish.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
-    batch: u64,
     /// Callers, each with one request under way.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..))]
     callers: u64,
     /// Connections that they share.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..))]
     connections: u64,
-    /// Messages in all.
-    #[arg(long, default_value_t = 1_000_000)]
-    messages: u64,
-    /// Bytes of a payload.
-    #[arg(long, default_value_t = 200)]
-    size: usize,
-    /// Users that they are for, in turn.
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
-    users: u64,
-    /// Only for those who are there now: nothing is stored.
-    #[arg(long)]
-    live: bool,
-}
-
-struct Run {
-    bench: Rc<Bench>,
-    args: Args,
-    method: Method,
-    clock: Clock,
-    taken: Cell<u64>,
-    answered: Cell<u64>,
-    failed: Cell<u64>,
-    latency: RefCell<Histogram>,
+    #[command(flatten)]
+    load: Load,
 }
 
 /// Measures.
 pub(super) async fn run(bench: &Rc<Bench>, target: &Target, args: Args) -> Result<(), BenchError> {
     let connections = Connection::open_many(bench.at, args.connections.min(args.callers)).await?;
-    let run = Rc::new(Run {
-        bench: Rc::clone(bench),
-        method: target.method(if args.batch == 1 { PUBLISH } else { PUBLISH_BATCH })?,
-        args,
-        clock: Clock::new(),
-        taken: Cell::new(0),
-        answered: Cell::new(0),
-        failed: Cell::new(0),
-        latency: RefCell::new(Histogram::new()),
-    });
+    let method = target.method(if args.load.batch == 1 { PUBLISH } else { PUBLISH_BATCH })?;
+    let posting = Rc::new(Posting::new(bench, args.load));
     let meter = Meter::start(bench.server.as_ref());
     let mut callers = JoinSet::new();
-    for connection in connections.iter().cycle().take(run.args.callers as usize) {
-        callers.spawn_local(call(Rc::clone(&run), connection.clone()));
+    for connection in connections.iter().cycle().take(args.callers as usize) {
+        callers.spawn_local(call(Rc::clone(&posting), connection.clone(), method.clone()));
     }
     while let Some(done) = callers.join_next().await {
         joined(done)?;
     }
-    let faults = Faults { lost: run.failed.get(), ..Faults::default() };
-    let latency = run.latency.replace(Histogram::new());
-    let name = if run.args.live { "grpc-publish-live" } else { "grpc-publish" };
-    bench.tell(&meter.finish(bench.server.as_ref(), name, run.answered.get(), latency, faults));
+    posting.tell(meter, if posting.load.live { "grpc-publish-live" } else { "grpc-publish" });
     Ok(())
 }
 
-async fn call(run: Rc<Run>, mut connection: Connection) -> Result<(), BenchError> {
-    loop {
-        let first = run.taken.get();
-        let count = run.args.batch.min(run.args.messages - first);
-        if count == 0 {
-            return Ok(());
-        }
-        run.taken.set(first + count);
+async fn call(
+    posting: Rc<Posting>,
+    mut connection: Connection,
+    method: Method,
+) -> Result<(), BenchError> {
+    while let Some(messages) = posting.take() {
         let asked = Instant::now();
-        let answer = if run.args.batch == 1 {
-            connection.call(&run.method, &run.message(first)).await.map(|_| 0)
+        let answer = if posting.load.batch == 1 {
+            connection.call(&method, &request(&posting, messages.start)).await.map(|_| 0)
         } else {
-            let messages = (first..first + count).map(|n| run.message(n)).collect();
-            let answer = connection.call(&run.method, &PublishBatchRequest { messages }).await;
+            let messages = messages.clone().map(|n| request(&posting, n)).collect();
+            let answer = connection.call(&method, &PublishBatchRequest { messages }).await;
             answer.and_then(|answer| refused_of(&answer))
         };
         let failed = match answer {
             Err(error) if !error.is_passing() => return Err(error),
-            Err(_) => count,
+            Err(_) => messages.end - messages.start,
             Ok(failed) => failed,
         };
-        run.latency.borrow_mut().record(asked.elapsed());
-        run.failed.set(run.failed.get() + failed);
-        run.answered.set(run.answered.get() + count - failed);
-        run.bench.progress.show("published", run.answered.get(), run.args.messages);
+        posting.done(messages, failed, asked);
     }
+    Ok(())
 }
 
 /// How many of a batch were not taken.
@@ -125,15 +82,12 @@ fn refused_of(answer: &[u8]) -> Result<u64, BenchError> {
     Ok(answer.results.iter().filter(|one| !taken(&one.result)).count() as u64)
 }
 
-impl Run {
-    fn message(&self, n: u64) -> PublishRequest {
-        let number = (n % (1 << 32)) as u32;
-        let stamp = Stamp { lane: 0, number, micros: self.clock.micros() };
-        PublishRequest {
-            address: format!("user:pub-{}", n % self.args.users),
-            payload: text(stamp, self.args.size).into(),
-            expire: self.args.live.then_some(0),
-            ..PublishRequest::default()
-        }
+fn request(posting: &Posting, n: u64) -> PublishRequest {
+    let (address, stamp) = posting.message(n);
+    PublishRequest {
+        address,
+        payload: text(stamp, posting.load.size).into(),
+        expire: posting.load.live.then_some(0),
+        ..PublishRequest::default()
     }
 }
