@@ -226,8 +226,6 @@ impl Shard {
                 return;
             }
         };
-        // What has left by now is not on the way any more.
-        self.check_written(state, key);
         for ((channel, from), page) in read.iter().zip(&pages) {
             if !self.give_owed(state, key, channel, (*from, page)) {
                 break;
