@@ -1,7 +1,7 @@
 //! What the original loses or does wrong, case by case, does not happen here (delivery; status answers are in
 //! `losses_status`).
 
-use super::plain::{PlainGate, Producer, count, texts};
+use super::plain::{PlainGate, Producer, count, first_gate, texts};
 use super::proto::{PUSH, RECEIVED, RESPONSE, UNRECEIVED, answer, push};
 use super::{player, runtime};
 use bytes::Bytes;
@@ -12,14 +12,6 @@ use tonic::Code;
 
 fn start(mode: &str) -> Server {
     player::server(mode, 60_000)
-}
-
-/// A gate that has taken the mark of [`Producer::open`], which was pushed before it came.
-async fn first_gate(server: &Server, group: &str) -> (Producer, PlainGate) {
-    let producer = Producer::open(server).await;
-    let mut gate = PlainGate::open(server, group, 1).await;
-    assert_eq!(gate.next().await.channel, "end");
-    (producer, gate)
 }
 
 /// The next message of this channel; marks come in between.

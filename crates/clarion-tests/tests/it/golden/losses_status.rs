@@ -1,6 +1,6 @@
 //! PushToChannelWithStatus gives the true answer, whatever the order in which gates say it.
 
-use super::plain::{PlainGate, Producer, count};
+use super::plain::{PlainGate, Producer, count, first_gate};
 use super::proto::{PUSH_WITH_STATUS, RECEIVED, Said, UNRECEIVED, push};
 use super::{player, runtime};
 use clarion_tests::Server;
@@ -115,8 +115,7 @@ fn a_gate_that_goes_is_an_answer() {
 fn silence_is_a_time_out_and_late_answers_count() {
     runtime().block_on(async {
         let server: Server = player::server("unify", 300);
-        let producer = Producer::open(&server).await;
-        let mut gate = PlainGate::open(&server, "", 1).await;
+        let (producer, mut gate) = first_gate(&server, "").await;
         let call = producer.push_with_status("21", "x", 600);
         let came = next_of(&mut gate, "21").await;
         let status = said(call).await.expect_err("nobody answers");
@@ -133,8 +132,7 @@ fn silence_is_a_time_out_and_late_answers_count() {
 fn a_producer_that_gives_up_disturbs_nobody() {
     runtime().block_on(async {
         let server = player::server("unify", 3_600_000);
-        let producer = Producer::open(&server).await;
-        let mut gate = PlainGate::open(&server, "", 1).await;
+        let (producer, mut gate) = first_gate(&server, "").await;
         let client = producer.0.clone();
         let call =
             tokio::spawn(async move { client.unary(PUSH_WITH_STATUS, push("21", "x", 600)).await });

@@ -115,6 +115,15 @@ impl Producer {
     }
 }
 
+/// A gate that has taken the mark of [`Producer::open`], which was pushed before it came: later the mark is only what
+/// [`PlainGate::all_of`] asked for.
+pub(super) async fn first_gate(server: &Server, group: &str) -> (Producer, PlainGate) {
+    let producer = Producer::open(server).await;
+    let mut gate = PlainGate::open(server, group, 1).await;
+    assert_eq!(gate.next().await.channel, "end");
+    (producer, gate)
+}
+
 /// Waits until the server has so many gates.
 pub(super) async fn count(server: &Server, gates: u64) {
     let control = GrpcClient::open(server.listener("grpc")).await;
