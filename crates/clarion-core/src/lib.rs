@@ -24,6 +24,7 @@ pub mod retention;
 pub mod shared_cursor;
 pub mod start;
 pub mod subscription;
+pub mod topic;
 pub mod window;
 
 pub use address::{Address, AddressError, AddressKind};

@@ -2,7 +2,9 @@
 //!
 //! Must not know: any engine, runtime or protocol.
 
+pub mod layer;
 pub mod outlet;
+pub mod peer;
 pub mod store;
 
 use std::{future::Future, pin::Pin};

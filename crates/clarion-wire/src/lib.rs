@@ -8,6 +8,7 @@
 pub mod grpc;
 pub mod json;
 pub mod lease;
+pub mod mqtt;
 pub mod proto;
 pub mod publish;
 pub mod sse;

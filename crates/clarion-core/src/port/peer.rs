@@ -1,0 +1,192 @@
+//! The Peer port: a protocol that talks both ways with a shard, such as MQTT.
+//!
+//! The shard hands a peer the bytes of its connection, one packet at a time; the peer answers by itself what concerns the
+//! protocol alone (a PINGREQ, a malformed packet, a packet id) and *asks* the shard for what concerns others. The shard does
+//! that and tells the outcome. So a peer never reaches into a shard, and one packet is handled to its end before the next.
+//! Peers live on one shard. A peer is an [`Outlet`] too: for the feed of its user, which it reads by cursors like any
+//! reader; `format` and `encode` are then of the payload alone, `before` writes the packet's head.
+//!
+//! Invariants: every ask has one outcome, in the order of asks; a peer owns the numbers of its window (packet ids), the
+//! shard counts how many are out. Must not know: any wire form, how anything is matched or stored.
+
+use super::outlet::Outlet;
+use crate::{Address, Content, Epoch, Message, Millis, Refusal, Seq};
+
+/// What one packet came to.
+#[derive(Debug)]
+pub struct Heard {
+    /// So many of the bytes are done with.
+    pub consumed: usize,
+    /// What the shard is asked for.
+    pub ask: Ask,
+}
+
+/// What a peer asks its shard for.
+#[derive(Debug)]
+pub enum Ask {
+    /// The bytes end within a packet: nothing before more of them have come.
+    More,
+    /// Nothing: the packet is handled.
+    Nothing,
+    /// Hand in a message. Answered by [`Peer::published`] if `token` is not 0, in the order of asking.
+    Publish(Box<PeerPublish>),
+    /// Subscribe. Answered by [`Peer::subscribed`] at once; retained messages follow.
+    Subscribe {
+        /// Names it in the answer.
+        token: u32,
+        /// What was found to be allowed; may be empty.
+        list: Vec<Subscribe>,
+    },
+    /// Unsubscribe. Answered by [`Peer::unsubscribed`] at once.
+    Unsubscribe {
+        /// Names it in the answer.
+        token: u32,
+        /// Filters as they were given to `Subscribe`.
+        list: Vec<Unsubscribe>,
+    },
+    /// A delivery that held a place in the window is over.
+    Freed {
+        /// It was of the feed: this is acked.
+        acked: Option<FeedPlace>,
+    },
+    /// The connection ends. The last bytes are in `out` already.
+    End {
+        /// Whether its will is published.
+        will: bool,
+    },
+}
+
+/// A message of the feed, as a peer remembers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FeedPlace {
+    /// Which of the feed's channels, in the order of [`PeerFeed`]: 0 = the user's own, 1 = `all`.
+    pub channel: u8,
+    /// Its history.
+    pub epoch: Epoch,
+    /// Its seq.
+    pub seq: Seq,
+}
+
+/// A message that a peer hands in. The peer has checked what its principal may do.
+#[derive(Debug, Clone)]
+pub struct PeerPublish {
+    /// `topic:…`, or `user:…` where the topic is a user topic.
+    pub address: Address,
+    /// What. `retain` also sets what later subscribers get (an empty payload clears it); `expires_at` and `asked_s` are
+    /// set.
+    pub content: Content,
+    /// Names it in the answer; 0 = none is wanted.
+    pub token: u32,
+}
+
+/// What became of a publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// Somebody reads that channel, live or durable, anywhere.
+    pub readers: bool,
+}
+
+/// How a subscription wants its messages. `filter` + `share` name it within its session; the same again replaces it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscribe {
+    /// Valid by [`crate::topic`]; without the `$share/…/` part. For the feed: the topic on which it comes.
+    pub filter: Box<str>,
+    /// The group of `$share/<group>/<filter>`.
+    pub share: Option<Box<str>>,
+    /// It is the session's user's feed, not a filter.
+    pub feed: bool,
+    /// How.
+    pub options: SubOptions,
+    /// Which retained messages follow.
+    pub retained: RetainHandling,
+}
+
+/// Which subscription ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsubscribe {
+    /// As given.
+    pub filter: Box<str>,
+    /// As given.
+    pub share: Option<Box<str>>,
+}
+
+/// Small, since live lists hold it for each subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SubOptions {
+    /// Granted QoS: messages come with at most this.
+    pub qos: u8,
+    /// Not what this client id published.
+    pub no_local: bool,
+    /// The retain flag comes as it was published.
+    pub retain_as_published: bool,
+    /// An access rule covers the filter in part: the peer checks each message.
+    pub check: bool,
+    /// Subscription identifier; 0 = none.
+    pub id: u32,
+}
+
+/// MQTT 5 §3.8.3.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RetainHandling {
+    /// At every SUBSCRIBE.
+    #[default]
+    Always,
+    /// When the subscription did not exist.
+    IfNew,
+    /// None.
+    Never,
+}
+
+/// A message on its way to a peer by its topic.
+#[derive(Debug, Clone, Copy)]
+pub struct Delivery<'a> {
+    /// What.
+    pub message: &'a Message,
+    /// With which QoS.
+    pub qos: u8,
+    /// With which retain flag.
+    pub retain: bool,
+    /// Subscription identifiers, of all matching subscriptions.
+    pub ids: &'a [u32],
+    /// An access rule may forbid it: see [`SubOptions::check`].
+    pub check: bool,
+    /// For what is told relative to the present.
+    pub now: Millis,
+}
+
+/// What a peer did with a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gave {
+    /// The packet's head is written; the payload follows it.
+    Head,
+    /// Nothing is written: this client may not, or cannot, have it (access rules, its maximum packet size), or its life is
+    /// over.
+    Passed,
+}
+
+/// A will.
+#[derive(Debug, Clone)]
+pub struct Will {
+    /// What to publish; `token` is 0.
+    pub publish: PeerPublish,
+    /// Not before so many seconds, unless the session ends before; not at all when the client is back before.
+    pub delay_s: u32,
+}
+
+/// See the module. Methods with `out` append bytes for the connection to it.
+pub trait Peer: Outlet {
+    /// Handles the next packet of `bytes`, which is never empty.
+    fn hear(&mut self, bytes: &[u8], now: Millis, out: &mut Vec<u8>) -> Heard;
+    /// What became of a publish.
+    fn published(&mut self, token: u32, result: Result<Receipt, Refusal>, out: &mut Vec<u8>);
+    /// The subscriptions of this token are made.
+    fn subscribed(&mut self, token: u32, out: &mut Vec<u8>);
+    /// Those of this token have ended; whether each was there.
+    fn unsubscribed(&mut self, token: u32, existed: &[bool], out: &mut Vec<u8>);
+    /// Writes the head of a delivery. Of a QoS above 0 it takes a place in the window: the shard calls only while one is free.
+    fn give(&mut self, delivery: Delivery<'_>, out: &mut Vec<u8>) -> Gave;
+    /// Whether deliveries of the feed take places in the window (QoS above 0).
+    fn feed_is_numbered(&self) -> bool;
+    /// The connection has ended: its will, once.
+    fn will(&mut self) -> Option<Will>;
+}
