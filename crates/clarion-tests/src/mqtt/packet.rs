@@ -224,15 +224,35 @@ impl Filter {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields of the packets")]
 pub enum Packet {
-    Connack { present: bool, code: u8, properties: Vec<Property> },
+    Connack {
+        present: bool,
+        code: u8,
+        properties: Vec<Property>,
+    },
     Publish(Message),
     /// PUBACK, PUBREC, PUBREL, PUBCOMP: 4 to 7.
-    Ack { kind: u8, id: u16, reason: u8, properties: Vec<Property> },
+    Ack {
+        kind: u8,
+        id: u16,
+        reason: u8,
+        properties: Vec<Property>,
+    },
     /// SUBACK, UNSUBACK: 9, 11.
-    Suback { kind: u8, id: u16, codes: Vec<u8>, properties: Vec<Property> },
+    Suback {
+        kind: u8,
+        id: u16,
+        codes: Vec<u8>,
+        properties: Vec<Property>,
+    },
     Pingresp,
-    Disconnect { reason: u8, properties: Vec<Property> },
-    Auth { reason: u8, properties: Vec<Property> },
+    Disconnect {
+        reason: u8,
+        properties: Vec<Property>,
+    },
+    Auth {
+        reason: u8,
+        properties: Vec<Property>,
+    },
 }
 
 /// Bytes of hex digits, blanks between them.
@@ -348,7 +368,12 @@ pub fn ack(version: Version, kind: u8, id: u16, reason: u8) -> Vec<u8> {
 }
 
 /// A SUBSCRIBE.
-pub fn subscribe(version: Version, id: u16, filters: &[Filter], properties: &[Property]) -> Vec<u8> {
+pub fn subscribe(
+    version: Version,
+    id: u16,
+    filters: &[Filter],
+    properties: &[Property],
+) -> Vec<u8> {
     let mut body = id.to_be_bytes().to_vec();
     put_properties(&mut body, version, properties);
     for filter in filters {
@@ -447,8 +472,7 @@ impl<'a> Rest<'a> {
     /// A reason code and properties, either of which may be left out at the end.
     fn reason(&mut self, version: Version) -> (u8, Vec<Property>) {
         let reason = if self.0.is_empty() { 0 } else { self.byte() };
-        let properties =
-            if self.0.is_empty() { Vec::new() } else { self.properties(version) };
+        let properties = if self.0.is_empty() { Vec::new() } else { self.properties(version) };
         (reason, properties)
     }
 }
@@ -464,8 +488,7 @@ pub fn parse(version: Version, first: u8, body: &[u8]) -> Packet {
             assert!(present < 2, "reserved flags in CONNACK");
             let code = rest.byte();
             // A version that the server does not know is refused as 3.1.1 does.
-            let properties =
-                if rest.0.is_empty() { Vec::new() } else { rest.properties(version) };
+            let properties = if rest.0.is_empty() { Vec::new() } else { rest.properties(version) };
             Packet::Connack { present: present == 1, code, properties }
         }
         kind @ 4..=7 => {

@@ -6,6 +6,7 @@
 //! do what. Must not know: the server's codec.
 
 mod broker;
+mod scenarios;
 mod vectors;
 
 /// One test for each version that has it.

@@ -90,7 +90,9 @@ fn fixed(version: Version, first: u8, body: &[u8]) -> Packet {
             id::SUBSCRIPTION_IDS_AVAILABLE,
             id::SHARED_AVAILABLE,
         ];
-        property.0 == id::REASON_STRING || property.0 == id::USER_PROPERTY || limits.contains(&property.0)
+        property.0 == id::REASON_STRING
+            || property.0 == id::USER_PROPERTY
+            || limits.contains(&property.0)
     };
     let mut packet = parse(version, first, body);
     if let Packet::Connack { properties, .. }
@@ -174,19 +176,21 @@ fn all_sequences_end_as_they_should() {
         for sequence in &group.tests {
             count += 1;
             let ended = catch_unwind(AssertUnwindSafe(|| run(broker.at(), sequence)));
-            let exception = EXCEPTIONS
-                .iter()
-                .find(|(g, name, _)| *g == group.group && *name == sequence.name);
+            let exception =
+                EXCEPTIONS.iter().find(|(g, name, _)| *g == group.group && *name == sequence.name);
             match (ended, exception) {
                 (Ok(()), None) => {}
                 (Err(_), Some((group, name, _))) => {
                     excused.insert((group, name));
                 }
-                (Ok(()), Some(_)) => complaints
-                    .push(format!("{}: {}: is an exception, but passes", group.group, sequence.name)),
+                (Ok(()), Some(_)) => complaints.push(format!(
+                    "{}: {}: is an exception, but passes",
+                    group.group, sequence.name
+                )),
                 (Err(panic), None) => {
                     let text = panic.downcast_ref::<String>().cloned();
-                    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+                    let text =
+                        text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
                     let text = text.unwrap_or_default();
                     complaints.push(format!("{}: {}: {text}", group.group, sequence.name));
                 }
