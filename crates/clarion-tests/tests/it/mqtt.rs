@@ -6,6 +6,8 @@
 //! do what. Must not know: the server's codec.
 
 mod broker;
+mod certificates;
+mod clients;
 mod scenarios;
 mod vectors;
 

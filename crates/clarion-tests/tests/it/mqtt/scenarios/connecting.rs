@@ -178,7 +178,7 @@ fn user_names_and_passwords_are_taken(version: Version) {
 
 #[test]
 fn a_server_may_ask_for_a_shorter_keep_alive() {
-    let broker = Broker::with(&[("mqtt.keep_alive_max", "20")]);
+    let broker = Broker::with(&[("mqtt.max_keep_alive", "20s")]);
     for (asked, told) in [(0, Some(20)), (5, None), (20, None), (21, Some(20)), (65_535, Some(20))]
     {
         let (mut client, connack) =

@@ -97,7 +97,7 @@ fn a_refused_message_frees_its_place() {
 /// MQTT-3.3.4-9 and 4.9: more at once than the server takes is an error of the protocol.
 #[test]
 fn a_server_says_how_many() {
-    let broker = Broker::with(&[("mqtt.max_inflight", "7")]);
+    let broker = Broker::with(&[("mqtt.receive_maximum", "7")]);
     let (mut writer, connack) = Options::new(Version::V5, "writer").attempt(broker.at());
     let most = connack.number(id::RECEIVE_MAXIMUM).unwrap_or(65_535) as u16;
     let message = |id| publish(Version::V5, &Message { id, ..Message::new("a", "x").qos(2) });
