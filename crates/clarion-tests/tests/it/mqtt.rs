@@ -8,7 +8,9 @@
 mod broker;
 mod certificates;
 mod clients;
+mod malformed;
 mod scenarios;
+mod users;
 mod vectors;
 
 /// One test for each version that has it.

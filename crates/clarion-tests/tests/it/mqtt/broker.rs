@@ -88,8 +88,11 @@ impl Broker {
         }
     }
     pub(crate) fn speaks(&self, url: &str) -> bool {
-        let browser = url.starts_with("ws:") ;
-        self.server.is_some() || url.starts_with("mqtts:") || (url.contains(&self.at.to_string()) && url.starts_with("mqtt:")) || (browser && url.contains(&self.more[0].unwrap().to_string()))
+        let browser = url.starts_with("ws:");
+        self.server.is_some()
+            || url.starts_with("mqtts:")
+            || (url.contains(&self.at.to_string()) && url.starts_with("mqtt:"))
+            || (browser && url.contains(&self.more[0].unwrap().to_string()))
     }
     pub(crate) fn at(&self) -> SocketAddr {
         self.at
