@@ -8,6 +8,7 @@
 mod broker;
 mod certificates;
 mod clients;
+mod faults;
 mod malformed;
 mod scenarios;
 mod users;
