@@ -11,6 +11,7 @@ mod clients;
 mod faults;
 mod malformed;
 mod scenarios;
+mod security;
 mod users;
 mod vectors;
 
