@@ -1,10 +1,11 @@
 //! Clients that stop speaking, or that vanish.
 
-use crate::{bad_input::assert_healthy, mqtt::versions};
+use crate::{api::Api, bad_input::assert_healthy, mqtt::versions};
 use clarion_tests::{
     DEADLINE, Server,
-    mqtt::{Client, Message, Options, Packet, Version, connect},
+    mqtt::{Client, Filter, Message, Options, Packet, Version, connect, id, subscribe, text},
     proxy::Proxy,
+    wait_for,
 };
 use std::{
     io::{ErrorKind, Read, Write},
@@ -17,14 +18,14 @@ versions! {
     those_who_come_and_go_leave_nothing: v31 v311 v5;
 }
 
-/// Waits for the end of a connection on which nothing comes.
-fn ends(stream: &mut TcpStream) -> Duration {
+/// Waits for the end of a connection, whatever comes before it (an HTTP refusal may).
+fn ends(mut stream: TcpStream) -> Duration {
     let began = Instant::now();
     stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
-    match stream.read(&mut [0; 16]) {
-        Ok(0) => {}
+    match stream.read_to_end(&mut Vec::new()) {
+        Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
-        other => panic!("not the end: {other:?}"),
+        Err(error) => panic!("not the end: {error}"),
     }
     began.elapsed()
 }
@@ -34,7 +35,7 @@ fn connect_has_a_deadline() {
     let server = Server::builder().set("mqtt.connect_timeout", "500ms").start();
     for at in [server.listener("mqtt"), server.addr()] {
         let connect = connect(&Options::new(Version::V311, "late"));
-        let mut silent = TcpStream::connect(at).expect("accepted");
+        let silent = TcpStream::connect(at).expect("accepted");
         let mut half = TcpStream::connect(at).expect("accepted");
         half.write_all(&connect[..9]).expect("sent");
         let mut upgrade = TcpStream::connect(at).expect("accepted");
@@ -42,29 +43,17 @@ fn connect_has_a_deadline() {
         let mut in_time = Client::open(at, Version::V311);
         in_time.handshake(&Options::new(Version::V311, "in time"));
         // The HTTP listener's own deadline is another one; what has begun as MQTT has this one everywhere.
-        let mut waiting = vec![&mut half];
+        let mut waiting = vec![half];
         if at == server.listener("mqtt") {
-            waiting.extend([&mut silent, &mut upgrade]);
+            waiting.extend([silent, upgrade]);
         }
         for stream in waiting {
-            let after = ends_with_anything(stream);
+            let after = ends(stream);
             assert!(after < DEADLINE / 3, "{after:?}");
         }
         in_time.quiet();
     }
     assert_healthy(&server);
-}
-
-/// The same, where an HTTP refusal may come first.
-fn ends_with_anything(stream: &mut TcpStream) -> Duration {
-    let began = Instant::now();
-    stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
-    match stream.read_to_end(&mut Vec::new()) {
-        Ok(_) => {}
-        Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
-        Err(error) => panic!("not the end: {error}"),
-    }
-    began.elapsed()
 }
 
 /// One byte now and then does not stretch it.
@@ -128,18 +117,13 @@ fn those_who_come_and_go_leave_nothing(version: Version) {
             _ => {
                 client.handshake(&options);
                 // Another of this id may come at once.
-                client.try_send(&clarion_tests::mqtt::subscribe(
-                    version,
-                    1,
-                    &[clarion_tests::mqtt::Filter::new("a/#", 1)],
-                    &[],
-                ));
+                client.try_send(&subscribe(version, 1, &[Filter::new("a/#", 1)], &[]));
             }
         }
         if n % 2 == 0 { client.reset() } else { client.vanish() }
     }
-    let mut api = crate::api::Api::of(&server);
-    clarion_tests::wait_for("the end of all sessions", || {
+    let mut api = Api::of(&server);
+    wait_for("the end of all sessions", || {
         let listed = api.ok("GET", "/api/v1/sessions", None);
         listed["sessions"].as_array().is_some_and(Vec::is_empty)
     });
@@ -169,14 +153,13 @@ fn who_never_closes_is_closed() {
     client.send(&[0x30, 0x03, 0, 0, 0]);
     assert_eq!(client.ended(), Some(0x82));
     let began = Instant::now();
-    clarion_tests::wait_for("the end of draining", || {
+    wait_for("the end of draining", || {
         let mut stream = client.stream();
         stream.write_all(&[0; 100]).is_err()
     });
     let after = began.elapsed();
     println!("drained for {after:?}");
     assert!(after < Duration::from_secs(10), "{after:?}");
-    let _ = ends;
 }
 
 /// A clean stop tells those who can be told, and publishes no will that it would not publish at a DISCONNECT.
@@ -202,8 +185,7 @@ fn a_stop_tells_where_to_go() {
     assert_eq!(server.terminate().code(), Some(0));
     match client.packet() {
         Packet::Disconnect { reason: 0x9C | 0x9D, properties } => {
-            let reference =
-                clarion_tests::mqtt::text(&properties, clarion_tests::mqtt::id::SERVER_REFERENCE);
+            let reference = text(&properties, id::SERVER_REFERENCE);
             assert_eq!(reference, Some("other.example:1883"));
         }
         other => panic!("{other:?}"),

@@ -3,7 +3,7 @@
 use crate::bad_input::assert_healthy;
 use clarion_tests::{
     Server,
-    mqtt::{Client, Message, Options, Version, publish},
+    mqtt::{Client, Message, Options, Packet, Version, publish},
 };
 use rustix::net::{self, AddressFamily, SocketType, sockopt};
 use std::net::SocketAddr;
@@ -84,8 +84,8 @@ fn who_stops_reading_costs_nobody_anything() {
     }
 }
 
-fn is(packet: &clarion_tests::mqtt::Packet, kind: u8, id: u16) -> bool {
-    matches!(packet, clarion_tests::mqtt::Packet::Ack { kind: k, id: i, .. } if (*k, *i) == (kind, id))
+fn is(packet: &Packet, kind: u8, id: u16) -> bool {
+    matches!(packet, Packet::Ack { kind: k, id: i, .. } if (*k, *i) == (kind, id))
 }
 
 /// Who reads but acks nothing has a bounded queue too.
