@@ -7,6 +7,7 @@ mod accept;
 mod bodies;
 pub mod grpc;
 pub mod http;
+pub mod layer;
 mod message_sync;
 mod mikudos;
 mod stop;
