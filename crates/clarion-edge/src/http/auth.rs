@@ -50,7 +50,8 @@ pub(super) fn check_host(app: &App, request: &Request) -> Result<(), Refusal> {
     if allowed { Ok(()) } else { Err(Code::HostForbidden.into()) }
 }
 
-fn is_ip_or_localhost(host: &str) -> bool {
+/// Whether a host, with or without a port, is one that no page in a browser can have for a name of its own.
+pub(crate) fn is_ip_or_localhost(host: &str) -> bool {
     let is_port = |port: &str| port.parse::<u16>().is_ok();
     let name = match host.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {

@@ -256,6 +256,51 @@ impl<T: Choice> Kind for OneOf<T> {
     }
 }
 
+/// Yes or no.
+pub(crate) struct Flag;
+
+impl Kind for Flag {
+    type Out = bool;
+
+    fn parse(&self, node: &Node, at: &mut At<'_>) -> Option<bool> {
+        match &node.value {
+            Value::Bool(flag) => Some(*flag),
+            Value::Text(text) if node.origin.untyped && text.trim() == "true" => Some(true),
+            Value::Text(text) if node.origin.untyped && text.trim() == "false" => Some(false),
+            other => at.problem(format!("expected true or false, found {}", other.describe())),
+        }
+    }
+
+    fn describe(&self) -> String {
+        "true or false".into()
+    }
+}
+
+/// A text, read by a function; `none` says nothing.
+pub(crate) struct Optional<T> {
+    /// What it is.
+    pub(crate) what: &'static str,
+    /// Reads it.
+    pub(crate) item: fn(&str) -> Result<T, String>,
+}
+
+impl<T> Kind for Optional<T> {
+    type Out = Option<T>;
+
+    fn parse(&self, node: &Node, at: &mut At<'_>) -> Option<Option<T>> {
+        let text = text_of(node, self.what, at)?;
+        if text == "none" {
+            return Some(None);
+        }
+        let found = node.value.describe();
+        (self.item)(&text).map_or_else(|e| at.problem(format!("{found}: {e}")), |v| Some(Some(v)))
+    }
+
+    fn describe(&self) -> String {
+        format!("{}, or none", self.what)
+    }
+}
+
 /// A folder.
 pub(crate) struct Folder;
 

@@ -52,8 +52,10 @@ macro_rules! section {
 
 // Below the macro, which it uses.
 mod grpc;
+mod mqtt;
 
 pub(crate) use grpc::{Grpc, Mikudos, MikudosMode};
+pub(crate) use mqtt::Mqtt;
 
 /// All of it, valid.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,6 +70,7 @@ pub(crate) struct Config {
     pub(crate) sse: Sse,
     pub(crate) grpc: Grpc,
     pub(crate) mikudos: Mikudos,
+    pub(crate) mqtt: Mqtt,
     pub(crate) auth: Auth,
     /// In the order of [`super::listeners::ListenerName::ALL`].
     pub(crate) listeners: Vec<Listener>,
@@ -95,6 +98,7 @@ impl Section for Config {
             sse: Sse::read(reader, "sse"),
             grpc: Grpc::read(reader, "grpc"),
             mikudos: Mikudos::read(reader, "mikudos"),
+            mqtt: Mqtt::read(reader, "mqtt"),
             auth: Auth::read(reader, "auth"),
             listeners: Listener::read_all(reader, "listeners"),
             log: Log::read(reader, "log"),
