@@ -2,6 +2,12 @@
 //!
 //! Invariant: as few bytes as tell it are waited for. Must not know: what comes of it.
 
+use std::io::ErrorKind;
+use tokio::net::TcpStream;
+
+/// Bytes that tell HTTP from MQTT at its path: the path's and the one behind it.
+const LOOK_BYTES: usize = PATH.len() + 1;
+const PATH: &[u8] = b"GET /mqtt";
 /// CONNECT's first byte (MQTT 5 §3.1.1).
 const CONNECT: u8 = 0x10;
 
@@ -28,7 +34,7 @@ pub(crate) enum First {
 }
 
 /// On a listener that speaks MQTT alone: every GET is an upgrade, or a mistake that deserves an answer.
-pub(crate) fn alone(bytes: &[u8], over: Over) -> First {
+pub(super) fn alone(bytes: &[u8], over: Over) -> First {
     match bytes {
         [] => First::More,
         [CONNECT, ..] if over.tcp => First::Mqtt,
@@ -38,8 +44,7 @@ pub(crate) fn alone(bytes: &[u8], over: Over) -> First {
 }
 
 /// On a listener that speaks HTTP too: what is not at `/mqtt` is its own.
-pub(crate) fn beside_http(bytes: &[u8], over: Over) -> First {
-    const PATH: &[u8] = b"GET /mqtt";
+fn beside_http(bytes: &[u8], over: Over) -> First {
     match bytes {
         [] => First::More,
         [CONNECT, ..] if over.tcp => First::Mqtt,
@@ -50,6 +55,28 @@ pub(crate) fn beside_http(bytes: &[u8], over: Over) -> First {
             (First::WebSocket, Some(_)) => First::Other,
             (first, _) => first,
         },
+    }
+}
+
+/// Reads as much of a connection to such a listener as tells; `head` holds it. One that ends meanwhile is HTTP's.
+pub(super) async fn look(stream: &TcpStream, over: Over, head: &mut Vec<u8>) -> First {
+    loop {
+        match beside_http(head, over) {
+            First::More => {}
+            first => return first,
+        }
+        if stream.readable().await.is_err() {
+            return First::Other;
+        }
+        let mut bytes = [0; LOOK_BYTES];
+        match stream.try_read(&mut bytes[head.len()..]) {
+            Ok(length) if length > 0 => {
+                let start = head.len();
+                head.extend_from_slice(&bytes[start..start + length]);
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            _ => return First::Other,
+        }
     }
 }
 
