@@ -157,8 +157,9 @@ impl Principal {
 
     /// What belongs to no one user: topics are everybody's, `all` may be read; the rest wants a rule.
     fn user_may(&self, action: Action, address: &Address) -> bool {
-        let by_default = match (address.kind(), action) {
-            (AddressKind::Topic, _) | (AddressKind::All, Action::Subscribe) => true,
+        let by_default = match address.kind() {
+            AddressKind::Topic => true,
+            AddressKind::All => action == Action::Subscribe,
             _ => false,
         };
         let verdict =
