@@ -73,6 +73,8 @@ async fn serve(config: &Config, args: &Args, cores: usize) -> Result<(), Failure
     let node = Node::start(wire::node_config(config, cores), engine.store())
         .await
         .map_err(|error| Failure::new(exit::IO, format!("the node cannot start: {error}")))?;
+    let auth =
+        wire::authenticator(config, cores).map_err(|error| Failure::new(exit::SOFTWARE, error))?;
     announce(config, &opened, args)?;
     let (stop, stopping) = watch::channel(Stop::Run);
     let mut servers = JoinSet::new();
@@ -83,11 +85,11 @@ async fn serve(config: &Config, args: &Args, cores: usize) -> Result<(), Failure
         };
         match listener.kind() {
             ListenerKind::Http => {
-                let app = App::new(node.clone(), wire::http_config(config, listener));
+                let app = App::new(node.clone(), wire::http_config(config, listener, &auth));
                 servers.spawn(clarion_edge::http::serve(open.socket, app, stopping.clone()));
             }
             ListenerKind::Grpc => {
-                let told = wire::grpc_config(config, listener, open.address.port());
+                let told = wire::grpc_config(config, listener, open.address.port(), &auth);
                 let (node, stopping) = (node.clone(), stopping.clone());
                 servers.spawn(clarion_edge::grpc::serve(open.socket, node, told, stopping));
             }

@@ -8,9 +8,10 @@ use crate::config::{
     sections::{MikudosMode, StoreKind},
 };
 use clarion_core::mode::Mode;
+use clarion_edge::AllowFrom;
+use clarion_edge::auth::{ApiKey, AuthConfig, Authenticator, Credentials};
 use clarion_edge::grpc::{GrpcConfig, MikudosConfig, Speaks};
 use clarion_edge::http::{HttpConfig, PublishLimits};
-use clarion_edge::{AllowFrom, ApiKey};
 use clarion_node::NodeConfig;
 use clarion_node::config::RetentionTable;
 use std::{sync::Arc, time::Duration};
@@ -66,12 +67,16 @@ pub(crate) fn node_config(config: &Config, cores: usize) -> NodeConfig {
 }
 
 /// What an HTTP listener is told.
-pub(crate) fn http_config(config: &Config, listener: &Listener) -> HttpConfig {
+pub(crate) fn http_config(
+    config: &Config,
+    listener: &Listener,
+    auth: &Authenticator,
+) -> HttpConfig {
     let limits = &config.limits;
     HttpConfig {
         name: listener.name.name().to_owned(),
         auth_required: listener.auth == AuthMode::Required,
-        keys: keys(config),
+        auth: auth.clone(),
         allow_from: allow_from(listener),
         publish: publish_limits(config),
         body_bytes: limits.body_bytes,
@@ -88,12 +93,17 @@ pub(crate) fn http_config(config: &Config, listener: &Listener) -> HttpConfig {
 }
 
 /// What a gRPC listener is told.
-pub(crate) fn grpc_config(config: &Config, listener: &Listener, port: u16) -> GrpcConfig {
+pub(crate) fn grpc_config(
+    config: &Config,
+    listener: &Listener,
+    port: u16,
+    auth: &Authenticator,
+) -> GrpcConfig {
     let (limits, grpc, mikudos) = (&config.limits, &config.grpc, &config.mikudos);
     GrpcConfig {
         name: listener.name.name().to_owned(),
         auth_required: listener.auth == AuthMode::Required,
-        keys: keys(config),
+        auth: auth.clone(),
         allow_from: allow_from(listener),
         speaks: Speaks {
             grpc: listener.speaks(Dialect::Grpc),
@@ -154,6 +164,18 @@ fn shown(config: &Config, port: u16) -> Vec<(String, String)> {
     .into()
 }
 
+/// What proves identities on all listeners.
+pub(crate) fn authenticator(config: &Config, cores: usize) -> Result<Authenticator, String> {
+    Authenticator::new(AuthConfig {
+        credentials: Credentials { keys: keys(config), ..Credentials::default() },
+        acl: None,
+        password_checks: 2 * cores,
+        password_queue: 1000,
+        cache_entries: 65_536,
+        cache_time: Duration::from_secs(3600),
+    })
+}
+
 fn keys(config: &Config) -> Vec<ApiKey> {
     let keys = config.auth.keys.iter();
     keys.map(|key| ApiKey { sha256: key.sha256, principal: key.principal() }).collect()
@@ -192,7 +214,7 @@ mod tests {
         let speak = speak.iter().map(ToString::to_string).collect();
         let config = Config::load(&Sources { sets, speak, ..Sources::default() }).unwrap();
         let listener = config.listeners.iter().find(|listener| listener.name == name).unwrap();
-        grpc_config(&config, listener, 1)
+        grpc_config(&config, listener, 1, &authenticator(&config, 1).unwrap())
     }
 
     #[test]
