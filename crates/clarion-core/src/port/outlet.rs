@@ -38,6 +38,10 @@ pub enum CloseReason {
     TooSlow,
     /// More messages were given back and wait for another time than may.
     TooManyNacks,
+    /// A newer connection has its client id.
+    TakenOver,
+    /// It was silent for longer than it had said.
+    KeepAlive,
 }
 
 impl CloseReason {
@@ -50,6 +54,8 @@ impl CloseReason {
             Self::Finished => "finished",
             Self::TooSlow => "too_slow",
             Self::TooManyNacks => "too_many_nacks",
+            Self::TakenOver => "taken_over",
+            Self::KeepAlive => "keep_alive",
         }
     }
 }
