@@ -72,7 +72,7 @@ impl Serve for Http {
     }
 
     fn refusal(&self, code: Code) -> Vec<u8> {
-        problem::raw_response(code)
+        raw_response(code)
     }
 
     async fn run(

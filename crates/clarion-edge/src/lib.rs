@@ -11,6 +11,7 @@ pub mod http;
 pub mod layer;
 mod message_sync;
 mod mikudos;
+pub mod mqtt;
 mod stop;
 pub mod tls;
 mod trust;

@@ -2,7 +2,7 @@
 //!
 //! Invariants: what the peer sends is taken record by record and passed on at once; between records nothing but the keys
 //! and one small buffer is kept (rustls keeps the buffer of the longest record until it reads again, so it is made to
-//! believe that it does). Must not know: certificates' origin, who the peer is (`connection` tells what he proved).
+//! believe that it does). Must not know: certificates' origin, what a name means.
 
 use clarion_core::port::layer::{Layer, LayerError, Opened};
 use rustls::ServerConnection;
@@ -36,9 +36,9 @@ impl Tls {
         !self.connection.is_handshaking()
     }
 
-    /// What was negotiated and proved.
-    pub fn connection(&self) -> &ServerConnection {
-        &self.connection
+    /// The common name of the certificate that the peer showed and that was verified, if it has one.
+    pub fn common_name(&self) -> Option<String> {
+        crate::tls::common_name(self.connection.peer_certificates()?.first()?)
     }
 
     /// Appends what rustls wants to say.

@@ -13,12 +13,10 @@ use super::upgrade::{self, Asked, Rules};
 use super::wire::{Ended, Wire};
 use crate::http::raw_response;
 use crate::layer::{Tls, WebSocket};
-use clarion_core::start::From;
 use clarion_core::{Address, Code, Principal, Refusal};
-use clarion_node::{Acks, AttachPlan, Guard, Link, PeerPlan, StreamSpec};
-use clarion_wire::mqtt::{Connect, Decoded, Packet, Profile, Version, connect_version, decode_connect};
+use clarion_node::{Acks, AttachPlan, Guard, PeerPlan, StreamSpec};
+use clarion_wire::mqtt::{Connect, Decoded, Packet, Profile, connect_version, decode_connect};
 use rustls::ServerConnection;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
@@ -39,7 +37,10 @@ impl From<Ended> for Out {
         match ended {
             Ended::Gone => Self::Silent,
             // The layer has had its words: there is only to wait until they are read.
-            Ended::Broken(_) => Self::Words(Vec::new()),
+            Ended::Broken(error) => {
+                tracing::debug!(%error, "a connection was not let in");
+                Self::Words(Vec::new())
+            }
         }
     }
 }
@@ -127,7 +128,7 @@ async fn upgrade(app: &App, wire: &mut Wire) -> Result<(), Out> {
 }
 
 /// Lets a client in whose CONNECT is `bytes`, or tells it why not.
-async fn enter(app: &App, mut wire: Wire, bytes: &[u8], leftover: Vec<u8>, place: Guard) {
+async fn enter(app: &App, wire: Wire, bytes: &[u8], leftover: Vec<u8>, place: Guard) {
     let profile = Profile { packet_bytes_max: u32::MAX, ..app.config.peer.profile };
     let Ok(Decoded::Packet { packet: Packet::Connect(connect), .. }) =
         decode_connect(bytes, &profile)
@@ -136,35 +137,33 @@ async fn enter(app: &App, mut wire: Wire, bytes: &[u8], leftover: Vec<u8>, place
     };
     let hello = Hello::of(&connect, &app.config.peer);
     let (version, packet_bytes) = (connect.version, hello.packet_bytes);
-    let refused = match prepare(app, &wire, &connect, hello).await {
+    let certificate = wire.tls().and_then(Tls::common_name);
+    let (refused, wire) = match prepare(app, certificate, &connect, hello).await {
+        Err(refused) => (refused, Some(wire)),
         Ok((plan, setup)) => {
-            let (client_id, peer) = (plan.client_id.clone(), Box::new(MqttPeer::new(setup)));
-            let (stream, layer) = wire.into_parts();
-            let link = match stream.into_std() {
-                Ok(stream) => Link::Tcp(stream, layer),
-                Err(error) => return tracing::debug!(%error, "a connection could not be taken"),
-            };
+            let (peer, link) = (Box::new(MqttPeer::new(setup)), wire.into_link());
+            let Ok(link) = link else { return };
             match app.node.attach_peer(plan, peer, link, leftover, place).await {
                 Ok(_) => return,
-                Err(_) => todo!(),
+                Err((refusal, link)) => (refusal.into(), link.and_then(Wire::of_link)),
             }
         }
-        Err(refused) => refused,
     };
     tracing::debug!(listener = app.config.name, what = %refused.what, "a CONNECT was refused");
-    wire.end(&refused.connack(version, packet_bytes)).await;
+    if let Some(wire) = wire {
+        wire.end(&refused.connack(version, packet_bytes)).await;
+    }
 }
 
 /// All that the shard needs.
 async fn prepare(
     app: &App,
-    wire: &Wire,
+    certificate: Option<String>,
     connect: &Connect<'_>,
     hello: Hello,
 ) -> Result<(PeerPlan, PeerSetup), Refused> {
     let config = &app.config;
     check_connect(connect, &config.peer)?;
-    let certificate = wire.tls().and_then(|tls| tls.common_name());
     let Admitted { client_id, assigned, identity } =
         admit(app, connect, certificate.as_deref()).await?;
     let expiry_s = hello.session_expiry_s.min(config.session_expiry_max_s);
@@ -215,7 +214,7 @@ async fn feed(
         Some(device) => spec.device = Some(device.to_owned()),
         None => {
             spec.addresses = vec![Address::user(user)?, Address::all()];
-            spec.from = Some(From::Latest);
+            spec.from = Some(clarion_core::start::From::Latest);
         }
     }
     match app.node.prepare(principal, spec).await {

@@ -61,18 +61,23 @@ async fn identify(
     // An empty name is none.
     let user = connect.user_name.filter(|name| !name.is_empty());
     if let Some(user) = user {
-        check_user_id(user).map_err(|_| Refused::new(BAD_CREDENTIALS, "the user name is not valid"))?;
+        check_user_id(user)
+            .map_err(|_| Refused::new(BAD_CREDENTIALS, "the user name is not valid"))?;
     }
     if !app.config.auth_required {
         return Ok(app.auth.open(user, client_id));
     }
     let proved = match (connect.password, certificate) {
-        (Some(password), _) => app.auth.password(user.unwrap_or_default(), password, client_id).await,
+        (Some(password), _) => {
+            app.auth.password(user.unwrap_or_default(), password, client_id).await
+        }
         (None, Some(name)) => match user.filter(|user| *user != name) {
             None => app.auth.certificate(name, client_id),
             Some(_) => Err(Refusal::new(Code::Forbidden, "the certificate is of another user")),
         },
-        (None, None) => return Err(Refused::new(NOT_AUTHORIZED, "this listener asks for a password")),
+        (None, None) => {
+            return Err(Refused::new(NOT_AUTHORIZED, "this listener asks for a password"));
+        }
     };
     proved.map_err(|refusal| match refusal.code {
         Code::Unauthenticated => Refused::new(BAD_CREDENTIALS, refusal.detail),
@@ -101,6 +106,8 @@ mod tests {
         let ids: std::collections::HashSet<Arc<str>> =
             (0..1000).map(|_| random_id().map_err(|refused| refused.what).unwrap()).collect();
         assert_eq!(ids.len(), 1000);
-        assert!(ids.iter().all(|id| id.len() == 22 && id.bytes().all(|b| b.is_ascii_alphanumeric())));
+        assert!(
+            ids.iter().all(|id| id.len() == 22 && id.bytes().all(|b| b.is_ascii_alphanumeric()))
+        );
     }
 }

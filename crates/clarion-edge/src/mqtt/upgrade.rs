@@ -106,7 +106,8 @@ fn bad(detail: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
 }
 
 fn answer(request: &Request<'_>, rules: Rules<'_>) -> Result<Vec<u8>, Refusal> {
-    let host = request.one("host")?.ok_or_else(|| bad("an HTTP/1.1 request has exactly one Host"))?;
+    let host =
+        request.one("host")?.ok_or_else(|| bad("an HTTP/1.1 request has exactly one Host"))?;
     if !rules.auth_required && !is_ip_or_localhost(host) {
         return Err(Code::HostForbidden.into());
     }

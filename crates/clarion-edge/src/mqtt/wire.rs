@@ -1,11 +1,12 @@
 //! A connection while it is being let in: its socket, its layers, and the plain bytes that nobody has taken yet.
 //!
-//! Invariants: a wait is for one read or for room in the socket, so it may be dropped at any point; what a layer answers
-//! by itself is written before anything that it made plain is looked at. Must not know: deadlines, MQTT.
+//! Invariants: a wait has no deadline of its own, and a connection whose wait was dropped can only be ended; what a layer
+//! answers by itself is written before anything that it made plain is looked at. Must not know: MQTT.
 
 use crate::accept::drain;
 use crate::layer::{Stack, Tls, WebSocket};
 use clarion_core::port::layer::{Layer, LayerError, Opened};
+use clarion_node::Link;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
@@ -39,6 +40,8 @@ enum Layers {
     Tls(Tls),
     WebSocket(WebSocket),
     Both(Box<Stack<Tls, WebSocket>>),
+    /// Some of these.
+    Opaque(Box<dyn Layer>),
 }
 
 impl Layers {
@@ -48,6 +51,7 @@ impl Layers {
             Self::Tls(layer) => Some(layer),
             Self::WebSocket(layer) => Some(layer),
             Self::Both(layer) => Some(&mut **layer),
+            Self::Opaque(layer) => Some(&mut **layer),
         }
     }
 }
@@ -136,7 +140,7 @@ impl Wire {
         Ok(self.write_raw(&raw).await?)
     }
 
-    async fn write_raw(&self, mut raw: &[u8]) -> io::Result<()> {
+    async fn write_raw(&mut self, mut raw: &[u8]) -> io::Result<()> {
         while !raw.is_empty() {
             match self.stream.try_write(raw) {
                 Ok(written) => raw = &raw[written..],
@@ -166,14 +170,23 @@ impl Wire {
         .await;
     }
 
-    /// The parts, for a shard. Bytes that were not taken are lost.
-    pub(super) fn into_parts(self) -> (TcpStream, Option<Box<dyn Layer>>) {
+    /// For a shard. Bytes that were not taken are lost.
+    pub(super) fn into_link(self) -> io::Result<Link> {
         let layer: Option<Box<dyn Layer>> = match self.layers {
             Layers::None => None,
             Layers::Tls(layer) => Some(Box::new(layer)),
             Layers::WebSocket(layer) => Some(Box::new(layer)),
             Layers::Both(layer) => Some(layer),
+            Layers::Opaque(layer) => Some(layer),
         };
-        (self.stream, layer)
+        Ok(Link::Tcp(self.stream.into_std()?, layer))
+    }
+
+    /// Back from a shard that did not take it.
+    pub(super) fn of_link(link: Link) -> Option<Self> {
+        let Link::Tcp(stream, layer) = link else { return None };
+        let stream = TcpStream::from_std(stream).ok()?;
+        let layers = layer.map_or(Layers::None, Layers::Opaque);
+        Some(Self { stream, layers, plain: Vec::new() })
     }
 }

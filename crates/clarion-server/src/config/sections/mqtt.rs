@@ -92,7 +92,8 @@ fn origin(text: &str) -> Result<String, String> {
     if text == "*" || text == "null" || is_origin(text) {
         Ok(text.to_owned())
     } else {
-        Err("an origin is scheme://host or scheme://host:port, without a path; or null; or *".into())
+        Err("an origin is scheme://host or scheme://host:port, without a path; or null; or *"
+            .into())
     }
 }
 
