@@ -25,6 +25,7 @@ pub mod shared_cursor;
 pub mod start;
 pub mod subscription;
 pub mod topic;
+pub mod topic_tree;
 pub mod window;
 
 pub use address::{Address, AddressError, AddressKind};
