@@ -9,6 +9,7 @@ pub mod grpc;
 pub mod http;
 mod message_sync;
 mod mikudos;
+pub mod mqtt;
 mod stop;
 mod trust;
 
