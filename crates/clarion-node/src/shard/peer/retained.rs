@@ -58,29 +58,34 @@ impl Shard {
                 }
             };
             let last = page.len() < limit || !wildcard;
-            after = page.last().map(|record| record.key.clone());
+            let through = page.last().map(|record| record.key.clone());
             let found = page.into_iter().map(|record| record.value);
             let messages = merge(filter, found, &reading, first);
+            if !self.give_page(key, &messages, options, &reading).await? {
+                continue;
+            }
             first = false;
-            self.give_page(key, &messages, options, &reading).await?;
+            after = through;
             if last {
                 return Some(());
             }
         }
     }
 
+    /// Whether the page was given; `false` when so much has changed meanwhile that it must be read again.
     async fn give_page(
         self: &Rc<Self>,
         key: SessionKey,
         messages: &[Arc<Message>],
         options: SubOptions,
         reading: &Reading,
-    ) -> Option<()> {
+    ) -> Option<bool> {
         for message in messages {
             loop {
-                // Unknown is as good as changed: then it comes twice, which is better than an old one late.
-                if reading.changed(message.channel.id()) == Some(true) {
-                    break;
+                match reading.changed(message.channel.id()) {
+                    Some(false) => {}
+                    Some(true) => break,
+                    None => return Some(false),
                 }
                 match self.give_retained(key, message, options)? {
                     None => break,
@@ -88,7 +93,7 @@ impl Shard {
                 }
             }
         }
-        Some(())
+        Some(true)
     }
 
     /// Outer `None` when the session has ended; inner `Some` when it has no room: told when it may have.
