@@ -15,8 +15,8 @@ mod wire;
 
 pub use config::MqttConfig;
 pub use peer::{
-    ConnectRefusal, Hello, MqttPeer, MqttPeerConfig, PeerCounters, PeerSetup, TemplateError,
-    UserTopics, check_connect,
+    ConnectRefusal, Hello, MqttPeer, MqttPeerConfig, PeerCounters, PeerSetup, SessionTerms,
+    TemplateError, UserTopics, check_connect,
 };
 pub(crate) use sniff::First;
 pub use sniff::Over;

@@ -14,7 +14,7 @@ use super::wire::{Ended, Wire};
 use crate::http::raw_response;
 use crate::layer::{Tls, WebSocket};
 use clarion_core::{Address, Code, Principal, Refusal};
-use clarion_node::{Acks, AttachPlan, Guard, PeerPlan, StreamSpec};
+use clarion_node::{Acks, AttachPlan, Guard, NotAttached, PeerPlan, StreamSpec};
 use clarion_wire::mqtt::{Connect, Decoded, Packet, Profile, connect_version, decode_connect};
 use rustls::ServerConnection;
 use std::time::Duration;
@@ -145,7 +145,9 @@ async fn enter(app: &App, wire: Wire, bytes: &[u8], leftover: Vec<u8>, place: Gu
             let Ok(link) = link else { return };
             match app.node.attach_peer(plan, peer, link, leftover, place).await {
                 Ok(_) => return,
-                Err((refusal, link)) => (refusal.into(), link.and_then(Wire::of_link)),
+                Err(NotAttached { refusal, link }) => {
+                    (refusal.into(), link.and_then(Wire::of_link))
+                }
             }
         }
     };
