@@ -11,7 +11,10 @@ mod wire;
 
 use crate::{
     commands::SourceArgs,
-    config::{Config, listeners::ListenerKind},
+    config::{
+        Config,
+        listeners::{Dialect, Listener, ListenerKind},
+    },
     data_dir,
     exit::{self, Failure},
     logs,
@@ -78,6 +81,11 @@ async fn serve(config: &Config, args: &Args, cores: usize) -> Result<(), Failure
     announce(config, &opened, args)?;
     let (stop, stopping) = watch::channel(Stop::Run);
     let mut servers = JoinSet::new();
+    let peers = wire::mqtt_peers(config);
+    let mqtt = |listener: &Listener, tls| {
+        let told = wire::mqtt_config(config, listener, tls, peers.clone());
+        clarion_edge::mqtt::App::new(node.clone(), auth.clone(), told)
+    };
     for open in opened {
         let Some(listener) = config.listeners.iter().find(|listener| listener.name == open.name)
         else {
@@ -86,7 +94,15 @@ async fn serve(config: &Config, args: &Args, cores: usize) -> Result<(), Failure
         match listener.kind() {
             ListenerKind::Http => {
                 let app = App::new(node.clone(), wire::http_config(config, listener, &auth));
-                servers.spawn(clarion_edge::http::serve(open.socket, app, stopping.clone()));
+                let mqtt = listener.speaks(Dialect::Mqtt).then(|| mqtt(listener, None));
+                servers.spawn(clarion_edge::http::serve(open.socket, app, mqtt, stopping.clone()));
+            }
+            ListenerKind::Mqtt => {
+                servers.spawn(clarion_edge::mqtt::serve(
+                    open.socket,
+                    mqtt(listener, None),
+                    stopping.clone(),
+                ));
             }
             ListenerKind::Grpc => {
                 let told = wire::grpc_config(config, listener, open.address.port(), &auth);

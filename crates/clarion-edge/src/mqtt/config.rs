@@ -18,8 +18,10 @@ pub struct MqttConfig {
     pub allow_from: Option<AllowFrom>,
     /// Connections at once.
     pub connections: usize,
-    /// TLS, if the listener has it. Who shows a certificate that it verifies needs no other proof.
+    /// TLS, if the listener has it.
     pub tls: Option<Arc<ServerConfig>>,
+    /// The common name of a client's certificate is the user; no other proof is asked for then.
+    pub user_from_cert: bool,
     /// How MQTT comes in.
     pub over: Over,
     /// Origins of web pages that an open listener takes.

@@ -137,7 +137,7 @@ async fn enter(app: &App, wire: Wire, bytes: &[u8], leftover: Vec<u8>, place: Gu
     };
     let hello = Hello::of(&connect, &app.config.peer);
     let (version, packet_bytes) = (connect.version, hello.packet_bytes);
-    let certificate = wire.tls().and_then(Tls::common_name);
+    let certificate = wire.tls().filter(|_| app.config.user_from_cert).and_then(Tls::common_name);
     let (refused, wire) = match prepare(app, certificate, &connect, hello).await {
         Err(refused) => (refused, Some(wire)),
         Ok((plan, setup)) => {

@@ -64,17 +64,15 @@ async fn identify(
         check_user_id(user)
             .map_err(|_| Refused::new(BAD_CREDENTIALS, "the user name is not valid"))?;
     }
-    if !app.config.auth_required {
-        return Ok(app.auth.open(user, client_id));
-    }
-    let proved = match (connect.password, certificate) {
-        (Some(password), _) => {
+    let proved = match (certificate, connect.password) {
+        (Some(name), _) if user.is_some_and(|user| user != name) => {
+            Err(Refusal::new(Code::Forbidden, "the certificate is of another user"))
+        }
+        (Some(name), _) => app.auth.certificate(name, client_id),
+        (None, _) if !app.config.auth_required => return Ok(app.auth.open(user, client_id)),
+        (None, Some(password)) => {
             app.auth.password(user.unwrap_or_default(), password, client_id).await
         }
-        (None, Some(name)) => match user.filter(|user| *user != name) {
-            None => app.auth.certificate(name, client_id),
-            Some(_) => Err(Refusal::new(Code::Forbidden, "the certificate is of another user")),
-        },
         (None, None) => {
             return Err(Refused::new(NOT_AUTHORIZED, "this listener asks for a password"));
         }

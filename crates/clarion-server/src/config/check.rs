@@ -26,7 +26,12 @@ fn check_sizes(config: &Config, reader: &mut Reader<'_>) {
     let (limits, grpc) = (&config.limits, &config.grpc);
     let payload = ("limits.payload_bytes", limits.payload_bytes as u64);
     let body = ("limits.body_bytes", limits.body_bytes as u64);
+    let mqtt = &config.mqtt;
     let pairs = [
+        (
+            ("mqtt.max_packet_bytes", mqtt.max_packet_bytes.into()),
+            ("mqtt.websocket_message_bytes", mqtt.websocket_message_bytes),
+        ),
         (payload, body),
         (body, ("limits.bodies_bytes", limits.bodies_bytes as u64)),
         (payload, ("limits.commit_queue_bytes", limits.commit_queue_bytes as u64)),

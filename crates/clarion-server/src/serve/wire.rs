@@ -2,6 +2,10 @@
 //!
 //! Must not know: how any of them works.
 
+mod mqtt;
+
+pub(crate) use mqtt::{mqtt_config, mqtt_peers};
+
 use crate::config::{
     Config,
     listeners::{AuthMode, Dialect, Listener},
@@ -63,7 +67,10 @@ pub(crate) fn node_config(config: &Config, cores: usize) -> NodeConfig {
             queue: retention.queue,
         },
         stored_topics: config.topics.stored.clone(),
-        ..NodeConfig::default()
+        peer_queue_messages: config.mqtt.queue_messages,
+        peer_queue_bytes: config.mqtt.queue_bytes,
+        store_qos0: config.mqtt.store_qos0,
+        retained_topics: config.mqtt.retained_messages,
     }
 }
 

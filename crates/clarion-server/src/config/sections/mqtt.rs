@@ -3,10 +3,11 @@
 use super::{GIB, KIB, MIB, YEAR};
 use crate::config::{
     At,
-    kinds::{DAY, Flag, HOUR, Kind, ListOf, Optional, SECOND, count, size, span},
+    kinds::{Flag, HOUR, Kind, ListOf, Optional, SECOND, count, size, span},
     reader::{Reader, Section},
     tree::{Node, Value},
 };
+use clarion_edge::mqtt::UserTopics;
 use std::time::Duration;
 
 /// Longest remaining length of a packet (MQTT 5 §2.1.4), and its head.
@@ -63,8 +64,6 @@ section! {
         session_expiry_max: Duration = "1d", span(0, 100 * YEAR);
         /// Retained messages; a further topic is refused.
         retained_messages: usize = "1000000", count(0, 100_000_000);
-        /// Bytes of their topics and payloads, likewise.
-        retained_bytes: u64 = "1GiB", size(0, 1024 * GIB);
         /// Messages with QoS 0 are stored like the others where somebody may need them later.
         store_qos0: bool = "false", Flag;
         /// Where clients of 5 are sent when this server stops: one or several `host:port`, with spaces between them.
@@ -76,9 +75,9 @@ section! {
 
 /// A topic of each user.
 fn user_topic(text: &str) -> Result<String, String> {
-    match text.matches("{user}").count() {
-        1 => Ok(text.to_owned()),
-        _ => Err("has {user} exactly once".to_owned()),
+    match UserTopics::parse([text]) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 
