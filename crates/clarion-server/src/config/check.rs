@@ -3,7 +3,7 @@
 //! A check is left out where one of its values is broken already: it would report a default.
 
 use super::{
-    listeners::{AuthMode, Listener},
+    listeners::{AuthMode, Dialect, Listener},
     reader::Reader,
     sections::Config,
 };
@@ -18,6 +18,11 @@ pub(crate) fn check(config: &Config, reader: &mut Reader<'_>) {
     for (index, listener) in open.iter().enumerate() {
         check_trust(config, listener, reader);
         check_port(listener, &open[..index], reader);
+        let over = format!("listeners.{}.mqtt_over", listener.name);
+        let closed = listener.mqtt.as_ref().is_some_and(|habits| habits.over.is_empty());
+        if closed && listener.speaks(Dialect::Mqtt) && !reader.is_broken(&over) {
+            reader.problem(&over, "is empty, but the listener speaks mqtt");
+        }
     }
 }
 
