@@ -79,7 +79,15 @@ impl Meter {
             kib_per_connection: None,
             percent_at_rest: None,
         });
-        Report { workload: workload.into(), messages, seconds, latency, server, faults, more: Vec::new() }
+        Report {
+            workload: workload.into(),
+            messages,
+            seconds,
+            latency,
+            server,
+            faults,
+            more: Vec::new(),
+        }
     }
 }
 
@@ -155,7 +163,8 @@ impl Report {
                 )
             }
         };
-        let more: String = self.more.iter().map(|(name, value)| format!(" {name} {value}")).collect();
+        let more: String =
+            self.more.iter().map(|(name, value)| format!(" {name} {value}")).collect();
         format!(
             "{}{more}: {} in {:.2} s = {:.0} per s; latency ms p50 {:.2} p99 {:.2} max {:.2}; lost {} repeated {} \
              reordered {}\n  {server}",

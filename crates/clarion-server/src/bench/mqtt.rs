@@ -10,7 +10,6 @@ mod flow;
 mod link;
 mod open;
 mod pool;
-mod shim;
 mod websocket;
 
 use std::{
@@ -67,7 +66,13 @@ struct Common {
     #[arg(long, global = true)]
     websocket: bool,
     /// Bytes of a payload.
-    #[arg(long, visible_alias = "size", default_value_t = 200, value_name = "BYTES", global = true)]
+    #[arg(
+        long,
+        visible_alias = "size",
+        default_value_t = 200,
+        value_name = "BYTES",
+        global = true
+    )]
     payload: usize,
     /// Clients that connect at the same time.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..), value_name = "N", global = true)]

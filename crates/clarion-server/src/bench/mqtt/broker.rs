@@ -188,8 +188,7 @@ fn mosquitto_config(at: SocketAddr, dress: Dress, dir: &Dir) -> Result<String, B
     }
     if dress.tls {
         let (certificate, key) = certificate(dir)?;
-        let lines =
-            format!("certfile {}\nkeyfile {}\n", certificate.display(), key.display());
+        let lines = format!("certfile {}\nkeyfile {}\n", certificate.display(), key.display());
         config.push_str(&lines);
     }
     Ok(config)
@@ -204,8 +203,7 @@ fn certificate(dir: &Dir) -> Result<(PathBuf, PathBuf), BenchError> {
     command.args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout"]);
     command.arg(&key).arg("-out").arg(&certificate);
     let output = command.stdin(Stdio::null()).output();
-    let output =
-        output.map_err(|e| BenchError::Other(format!("openssl does not run: {e}")))?;
+    let output = output.map_err(|e| BenchError::Other(format!("openssl does not run: {e}")))?;
     if output.status.success() {
         return Ok((certificate, key));
     }

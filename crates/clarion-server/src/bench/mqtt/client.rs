@@ -4,17 +4,19 @@
 //! connection keeps. Must not know: what is published, or what for.
 
 use std::{
-    io,
+    io, iter,
     net::{IpAddr, SocketAddr},
 };
 
-use clarion_wire::mqtt::{Connect, Packet, Profile, Properties, Qos, SubscribeFilter, Version};
+use clarion_wire::mqtt::{
+    self, AckKind, Connack, Connect, Decoded, Packet, Profile, Properties, Property, PublishHead,
+    Qos, Side, SubscribeFilter, Version,
+};
 use rustix::event::epoll::EventFlags;
 
 use super::{
     super::BenchError,
     link::{Buffers, Layers, Link},
-    shim::{self, AckKind, Decoded, PublishHead, Side},
 };
 
 /// Longer than any measurement: nobody has to ping.
@@ -106,11 +108,6 @@ impl Client {
         self.link.socket()
     }
 
-    /// Publishes that wait for their ack.
-    pub(super) fn unacked(&self) -> u16 {
-        self.unacked
-    }
-
     /// Does what the socket is ready for.
     pub(super) fn wake(
         &mut self,
@@ -151,7 +148,7 @@ impl Client {
         let mut at = 0;
         let input = &buffers.input[..received.end];
         while at < input.len() {
-            let decoded = shim::decode(&input[at..], self.version, Side::Server, &PROFILE);
+            let decoded = mqtt::decode(&input[at..], self.version, Side::Server, &PROFILE);
             match decoded.map_err(|e| odd(format!("the broker's packet: {}", e.what)))? {
                 Decoded::More => break,
                 Decoded::Packet { packet, len } => {
@@ -195,12 +192,7 @@ impl Client {
                 self.unacked = self.unacked.saturating_sub(1);
                 hear(Heard::Acked);
             }
-            Packet::Connack(connack) => {
-                if connack.code != 0 {
-                    return Err(odd(format!("CONNECT was refused: code {}", connack.code)));
-                }
-                self.connected(out, hear);
-            }
+            Packet::Connack(connack) => self.connected(connack, out, hear)?,
             Packet::Suback(suback) => {
                 for code in suback.codes {
                     accepted("SUBSCRIBE", *code)?;
@@ -216,9 +208,25 @@ impl Client {
         Ok(())
     }
 
-    fn connected(&mut self, out: &mut Vec<u8>, hear: &mut impl FnMut(Heard<'_>)) {
+    fn connected(
+        &mut self,
+        connack: &Connack<'_>,
+        out: &mut Vec<u8>,
+        hear: &mut impl FnMut(Heard<'_>),
+    ) -> Result<(), BenchError> {
+        if connack.code != 0 {
+            return Err(odd(format!("CONNECT was refused: code {:#04x}", connack.code)));
+        }
+        for property in connack.properties.iter() {
+            if let Property::ReceiveMaximum(most) = property {
+                self.unacked_max = most;
+            }
+        }
         let wish = self.wish.as_ref().and_then(|wish| wish.subscription.as_ref());
-        let Some((topic, qos)) = wish else { return self.ready(hear) };
+        let Some((topic, qos)) = wish else {
+            self.ready(hear);
+            return Ok(());
+        };
         let filter = SubscribeFilter {
             filter: topic.as_str().into(),
             qos: *qos,
@@ -226,8 +234,9 @@ impl Client {
             retain_as_published: false,
             retain_handling: 0,
         };
-        shim::subscribe(out, self.version, 1, &filter);
+        mqtt::subscribe(out, self.version, 1, iter::once(filter), iter::empty());
         self.stage = Stage::Subscribing;
+        Ok(())
     }
 
     fn ready(&mut self, hear: &mut impl FnMut(Heard<'_>)) {
@@ -248,11 +257,12 @@ impl Client {
             password: None,
             properties: Properties::default(),
         };
-        shim::connect(out, &connect);
+        let most = iter::once(Property::ReceiveMaximum(u16::MAX));
+        mqtt::connect(out, &connect, most, iter::empty());
     }
 
     fn put_ack(&self, out: &mut Vec<u8>, kind: AckKind, packet_id: u16) {
-        shim::ack(out, kind, packet_id);
+        mqtt::ack(out, self.version, kind, packet_id, 0, iter::empty());
     }
 
     /// Whether one more publish of this quality may go.
@@ -273,7 +283,7 @@ impl Client {
             topic: topic.as_bytes(),
             packet_id: self.next_id,
         };
-        shim::publish_head(out, self.version, &head, payload.len());
+        mqtt::publish_head(out, self.version, &head, iter::empty(), payload.len());
         out.extend_from_slice(payload);
     }
 

@@ -5,11 +5,10 @@
 use serde_json::{Value, json};
 
 use super::{
+    super::{BenchError, meter::Report, print},
     Args, Shared, Workload,
     broker::Broker,
-    measure,
-    super::{BenchError, meter::Report, print},
-    running, tell,
+    measure, running, tell,
 };
 
 const NAMES: [&str; 2] = ["clarion", "mosquitto"];

@@ -102,18 +102,35 @@ impl Group {
     }
 }
 
+impl Flow {
+    fn clients(&self) -> u32 {
+        self.groups * (self.readers + 1)
+    }
+
+    /// The group of the client at this place; its first client publishes.
+    fn group_of(&self, place: u32) -> u32 {
+        place / (self.readers + 1)
+    }
+
+    fn publisher_of(&self, group: u32) -> u32 {
+        group * (self.readers + 1)
+    }
+
+    fn reads(&self, place: u32) -> bool {
+        place != self.publisher_of(self.group_of(place))
+    }
+}
+
 /// Measures.
 pub(super) fn run(ground: &Ground<'_>, flow: &Flow) -> Result<Report, BenchError> {
     let mut pool = Pool::new(&ground.plan)?;
     let topic = |group: u32| format!("{}/{group}", ground.topic);
-    let clients = flow.groups * (flow.readers + 1);
-    let wishes = (0..clients).map(|n| {
-        let group = n / (flow.readers + 1);
-        let reads = n % (flow.readers + 1) > 0;
+    let wishes = (0..flow.clients()).map(|n| {
+        let subscription = || (topic(flow.group_of(n)), ground.subscribe_qos);
         Wish {
             client_id: ground.client_id(n),
             from: ground.source(n),
-            subscription: reads.then(|| (topic(group), ground.subscribe_qos)),
+            subscription: flow.reads(n).then(subscription),
         }
     });
     pool.open(wishes, ground.opening, &mut Histogram::new(), ground.progress)?;
@@ -132,16 +149,9 @@ impl<'a> Run<'a> {
             Pace::InFlight(_) => flow.messages,
             Pace::Rate(_) => 0,
         };
-        let group = |topic| Group {
-            topic,
-            allowed,
-            sent: 0,
-            under_way: VecDeque::new(),
-            first: 0,
-        };
+        let group = |topic| Group { topic, allowed, sent: 0, under_way: VecDeque::new(), first: 0 };
         let reader = |n: u32| {
-            let group = n / (flow.readers + 1);
-            (n % (flow.readers + 1) > 0).then(|| Reader { group, lanes: Lanes::new(1) })
+            flow.reads(n).then(|| Reader { group: flow.group_of(n), lanes: Lanes::new(1) })
         };
         Self {
             flow,
@@ -150,7 +160,7 @@ impl<'a> Run<'a> {
             clock: Clock::new(),
             finder: Finder::new(TEXT_MARK),
             groups: topics.map(group).collect(),
-            readers: (0..flow.groups * (flow.readers + 1)).map(reader).collect(),
+            readers: (0..flow.clients()).map(reader).collect(),
             dirty: (0..flow.groups).collect(),
             acks_due: 0,
             latency: Histogram::new(),
@@ -214,7 +224,7 @@ impl<'a> Run<'a> {
             Heard::Ready => {}
             Heard::Acked => {
                 self.acks_due = self.acks_due.saturating_sub(1);
-                let group = place as u32 / (self.flow.readers + 1);
+                let group = self.flow.group_of(place as u32);
                 if self.dirty.last() != Some(&group) {
                     self.dirty.push(group);
                 }
@@ -248,12 +258,12 @@ impl<'a> Run<'a> {
             Pace::InFlight(most) => most as usize,
             Pace::Rate(_) => usize::MAX,
         };
-        let (size, qos, readers, clock) = (self.size, self.qos, self.flow.readers, self.clock);
+        let (flow, size, qos, clock) = (self.flow, self.size, self.qos, self.clock);
         for lane in self.dirty.drain(..) {
             let group = &mut self.groups[lane as usize];
             let payload = &mut self.payload;
             let (acks_due, sent) = (&mut self.acks_due, &mut self.sent);
-            pool.send_from((lane * (readers + 1)) as usize, |client, out| {
+            pool.send_from(flow.publisher_of(lane) as usize, |client, out| {
                 while group.sent < group.allowed
                     && group.under_way.len() < in_flight
                     && client.may_publish(qos)
@@ -264,7 +274,7 @@ impl<'a> Run<'a> {
                     client.put_publish(out, &group.topic, qos, payload);
                     group.sent += 1;
                     *sent += 1;
-                    group.under_way.push_back(readers);
+                    group.under_way.push_back(flow.readers);
                     *acks_due += u64::from(qos != Qos::AtMostOnce);
                 }
             })?;

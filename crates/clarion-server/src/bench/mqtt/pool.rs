@@ -112,7 +112,8 @@ impl Pool {
         for event in &self.events {
             let place = event.data.u64() as usize;
             let Some(client) = self.clients.get_mut(place) else { continue };
-            client.wake(&self.plan, &mut self.desk, event.flags, &mut |heard| hear(place, heard))?;
+            client
+                .wake(&self.plan, &mut self.desk, event.flags, &mut |heard| hear(place, heard))?;
         }
         Ok(!self.events.is_empty())
     }

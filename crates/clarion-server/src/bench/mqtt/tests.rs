@@ -79,11 +79,7 @@ fn descriptors_are_counted_beforehand() {
 fn clients_have_short_names_and_addresses_enough() {
     let progress = Progress::new(false);
     let at = |at: &str| Ground {
-        plan: Plan {
-            at: at.parse().unwrap(),
-            layers: Layers::default(),
-            version: Version::V31,
-        },
+        plan: Plan { at: at.parse().unwrap(), layers: Layers::default(), version: Version::V31 },
         qos: Qos::AtMostOnce,
         subscribe_qos: Qos::AtMostOnce,
         size: 200,

@@ -119,8 +119,7 @@ impl WebSocket {
             }
             let mut number = [0; 8];
             number[8 - long..].copy_from_slice(length);
-            self.left =
-                if long == 0 { u64::from(*second) } else { u64::from_be_bytes(number) };
+            self.left = if long == 0 { u64::from(*second) } else { u64::from_be_bytes(number) };
             self.opcode = first & 0x0f;
             self.head.clear();
             if self.opcode == CLOSE {

@@ -33,3 +33,14 @@ fn what_nobody_published_settles_nothing() {
     group.settle(4, 1);
     assert_eq!((group.first, group.under_way.len()), (5, 0));
 }
+
+#[test]
+fn each_group_has_one_publisher_and_its_readers() {
+    let flow =
+        |groups, readers| Flow { name: "x", groups, readers, messages: 1, pace: Pace::InFlight(1) };
+    let pairs = flow(3, 1);
+    let reads = |flow: &Flow| (0..flow.clients()).map(|n| flow.reads(n)).collect::<Vec<_>>();
+    assert_eq!(reads(&pairs), [false, true, false, true, false, true]);
+    assert_eq!((pairs.publisher_of(2), pairs.group_of(5)), (4, 2));
+    assert_eq!(reads(&flow(1, 3)), [false, true, true, true]);
+}
