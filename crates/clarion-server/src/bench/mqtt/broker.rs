@@ -6,7 +6,7 @@
 use std::{
     fs::{self, File},
     io,
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{self, Child, Command, Stdio},
     time::{Duration, Instant},
@@ -23,6 +23,9 @@ use super::super::{BenchError, process::ServerProcess};
 const START: Duration = Duration::from_secs(30);
 /// How often it is looked for meanwhile.
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+
+/// How much of what a broker says is told when it does not start.
+const SAID_MAX: usize = 2000;
 
 /// What connections to it look like.
 #[derive(Debug, Clone, Copy, Default)]
@@ -54,7 +57,8 @@ impl Broker {
         fs::write(&config, mosquitto_config(at, dress, &dir)?)?;
         let mut command = guarded("mosquitto");
         command.arg("-c").arg(&config);
-        let accepts = || TcpStream::connect(at).is_ok().then_some(at);
+        // Not by connecting: as long as nobody listens there, that may connect to itself.
+        let accepts = || ServerProcess::find(None, None, at).ok().flatten().map(|_| at);
         Self::start(&mut command, "mosquitto", dir, accepts)
     }
 
@@ -95,7 +99,8 @@ impl Broker {
         let mut running = Running { child, _dir: dir };
         let failed = |what: &str| {
             let said = fs::read_to_string(&errors).unwrap_or_default();
-            let last = said.lines().last().unwrap_or("it said nothing");
+            let last = said.len().saturating_sub(SAID_MAX);
+            let last = said.get(said.ceil_char_boundary(last)..).unwrap_or_default().trim();
             Err(BenchError::Other(format!("{name} {what}: {last}")))
         };
         let end = pidfd_open(Pid::from_child(&running.child), PidfdFlags::empty())?;
@@ -172,7 +177,13 @@ fn free_port() -> io::Result<SocketAddr> {
 }
 
 fn mosquitto_config(at: SocketAddr, dress: Dress, dir: &Dir) -> Result<String, BenchError> {
-    let mut config = format!(
+    let mut config = String::new();
+    if dress.websocket {
+        // Mosquitto does not start with a WebSocket listener alone.
+        let other = free_port()?;
+        config = format!("listener {} {}\n", other.port(), other.ip());
+    }
+    config += &format!(
         "allow_anonymous true\npersistence false\nmax_inflight_messages 0\nmax_queued_messages 0\n\
          max_connections -1\nlog_dest stderr\nlog_type error\nlog_type warning\n\
          connection_messages false\nlistener {} {}\n",

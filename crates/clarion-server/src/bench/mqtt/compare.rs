@@ -71,8 +71,11 @@ impl Share {
         [0, 1].map(|who| median(self.pairs.iter().map(|pair| pair[who]).collect()))
     }
 
+    /// NaN (in JSON null) where the other one spent too little to be measured.
     fn ratios(&self) -> Vec<f64> {
-        self.pairs.iter().map(|[ours, theirs]| ours / theirs.max(f64::MIN_POSITIVE)).collect()
+        let ratio =
+            |[ours, theirs]: &[f64; 2]| if *theirs > 0.0 { ours / theirs } else { f64::NAN };
+        self.pairs.iter().map(ratio).collect()
     }
 
     fn json(&self) -> Value {
@@ -134,6 +137,8 @@ mod tests {
     #[test]
     fn a_median_is_in_the_middle() {
         assert_eq!(median(vec![]), 0.0);
+        let nothing = Share { workload: "", measure: "", pairs: vec![[0.5, 0.0]] };
+        assert_eq!(nothing.json()["ratio"], Value::Null);
         assert_eq!(median(vec![3.0]), 3.0);
         assert_eq!(median(vec![3.0, 1.0]), 2.0);
         assert_eq!(median(vec![9.0, 1.0, 2.0]), 2.0);
