@@ -75,7 +75,9 @@ impl Principal {
     /// a rule allows him by name or pattern.
     pub fn user_of(user: &str, allow: &[Verb]) -> Self {
         let bound = !allow.contains(&Verb::Admin);
-        Self::new(user, allow, bound.then(|| vec![user.into()])).change(|inner| {
+        let users = bound.then(|| vec![user.into()]);
+        // Keys have names too, and what was given to one is not the other's.
+        Self::new(&format!("user:{user}"), allow, users).change(|inner| {
             inner.user = Some(user.into());
             inner.is_key = false;
             inner.is_user = bound;
@@ -116,6 +118,11 @@ impl Principal {
     /// The user that it is, if it is one.
     pub fn user(&self) -> Option<&Arc<str>> {
         self.inner.user.as_ref()
+    }
+
+    /// Whether it is one user who acts for himself only.
+    pub fn is_one_user(&self) -> bool {
+        self.inner.is_user
     }
 
     /// Its client id or device.

@@ -11,6 +11,9 @@ use rustls::{RootCertStore, ServerConfig};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// A listener's TLS, ready.
+pub type TlsConfig = Arc<ServerConfig>;
+
 /// Where a listener's certificates lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
@@ -41,7 +44,7 @@ fn wrong(key: &'static str, path: &Path, text: impl Into<String>) -> TlsError {
 }
 
 /// Reads the files. `protocols` are those of ALPN, such as `h2`; none = the extension is not answered.
-pub fn server_config(files: &TlsFiles, protocols: &[&str]) -> Result<Arc<ServerConfig>, TlsError> {
+pub fn server_config(files: &TlsFiles, protocols: &[&str]) -> Result<TlsConfig, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let chain = certificates("cert", &files.cert)?;
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| {

@@ -2,8 +2,8 @@
 
 use super::peer::MqttPeerConfig;
 use super::sniff::Over;
+use crate::tls::TlsConfig;
 use crate::trust::AllowFrom;
-use rustls::ServerConfig;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub struct MqttConfig {
     /// Connections at once.
     pub connections: usize,
     /// TLS, if the listener has it.
-    pub tls: Option<Arc<ServerConfig>>,
+    pub tls: Option<TlsConfig>,
     /// The common name of a client's certificate is the user; no other proof is asked for then.
     pub user_from_cert: bool,
     /// How MQTT comes in.

@@ -3,6 +3,8 @@
 //! A kind turns a value of a source into a valid Rust value, or says what is wrong with it. It never guesses: a text in
 //! a file is no number, and a size or duration without its unit is refused where that could be misread.
 
+pub(crate) mod plain;
+
 use super::{
     At,
     tree::{Node, Value, parse_yaml},
@@ -253,26 +255,6 @@ impl<T: Choice> Kind for OneOf<T> {
     fn describe(&self) -> String {
         let names: Vec<&str> = T::NAMES.iter().map(|(name, _)| *name).collect();
         format!("one of {}", names.join(", "))
-    }
-}
-
-/// Yes or no.
-pub(crate) struct Flag;
-
-impl Kind for Flag {
-    type Out = bool;
-
-    fn parse(&self, node: &Node, at: &mut At<'_>) -> Option<bool> {
-        match &node.value {
-            Value::Bool(flag) => Some(*flag),
-            Value::Text(text) if node.origin.untyped && text.trim() == "true" => Some(true),
-            Value::Text(text) if node.origin.untyped && text.trim() == "false" => Some(false),
-            other => at.problem(format!("expected true or false, found {}", other.describe())),
-        }
-    }
-
-    fn describe(&self) -> String {
-        "true or false".into()
     }
 }
 

@@ -3,9 +3,10 @@
 use super::{
     At,
     cidr::Cidr,
-    kinds::{Bind, Choice, Flag, Kind, ListOf, items_of, one_of, text_of},
+    kinds::{Bind, Choice, Kind, ListOf, items_of, one_of, plain::Flag, text_of},
     reader::Reader,
     suggest::nearest,
+    tls::Tls,
     tree::Node,
 };
 use std::{fmt, net::SocketAddr};
@@ -241,6 +242,8 @@ pub(crate) struct Listener {
     pub(crate) allow_from: Vec<Cidr>,
     /// Of those that can speak MQTT.
     pub(crate) mqtt: Option<MqttHabits>,
+    /// TLS, where the listener can have it.
+    pub(crate) tls: Tls,
 }
 
 impl Listener {
@@ -268,7 +271,7 @@ impl Listener {
                 &one_of(),
                 "none",
                 &["`none` takes the name that a client gives as the user, without proof; `required` asks for a",
-                  "bearer key of `auth.keys`."],
+                  "proof by what stands in `auth`."],
             ),
             allow_from: reader.take(
                 &key("allow_from"),
@@ -277,6 +280,10 @@ impl Listener {
                 &["Who may connect, such as `[10.0.0.0/8, \"::1\"]`; empty = everybody who reaches the port."],
             ),
             mqtt: row.may_speak.contains(&Dialect::Mqtt).then(|| MqttHabits::read(reader, &path)),
+            tls: match name {
+                ListenerName::Mqtt | ListenerName::Mqtts => Tls::read(reader, &key("tls")),
+                _ => Tls::default(),
+            },
         }
     }
 

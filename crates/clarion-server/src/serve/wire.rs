@@ -11,9 +11,11 @@ use crate::config::{
     listeners::{AuthMode, Dialect, Listener},
     sections::{MikudosMode, StoreKind},
 };
+use crate::credentials::Loaded;
+use clarion_core::AclCell;
 use clarion_core::mode::Mode;
 use clarion_edge::AllowFrom;
-use clarion_edge::auth::{ApiKey, AuthConfig, Authenticator, Credentials};
+use clarion_edge::auth::{AuthConfig, Authenticator};
 use clarion_edge::grpc::{GrpcConfig, MikudosConfig, Speaks};
 use clarion_edge::http::{HttpConfig, PublishLimits};
 use clarion_node::NodeConfig;
@@ -173,20 +175,21 @@ fn shown(config: &Config, port: u16) -> Vec<(String, String)> {
 }
 
 /// What proves identities on all listeners.
-pub(crate) fn authenticator(config: &Config, cores: usize) -> Result<Authenticator, String> {
+pub(crate) fn authenticator(
+    config: &Config,
+    loaded: Loaded,
+    cores: usize,
+) -> Result<Authenticator, String> {
+    let auth = &config.auth;
+    let checks = if auth.password_checks == 0 { 2 * cores } else { auth.password_checks };
     Authenticator::new(AuthConfig {
-        credentials: Credentials { keys: keys(config), ..Credentials::default() },
-        acl: None,
-        password_checks: 2 * cores,
-        password_queue: 1000,
-        cache_entries: 65_536,
-        cache_time: Duration::from_secs(3600),
+        credentials: loaded.credentials,
+        acl: loaded.acl.map(AclCell::new),
+        password_checks: checks,
+        password_queue: auth.password_queue,
+        cache_entries: auth.cache_entries,
+        cache_time: auth.cache_time,
     })
-}
-
-fn keys(config: &Config) -> Vec<ApiKey> {
-    let keys = config.auth.keys.iter();
-    keys.map(|key| ApiKey { sha256: key.sha256, principal: key.principal() }).collect()
 }
 
 fn publish_limits(config: &Config) -> PublishLimits {
@@ -222,7 +225,12 @@ mod tests {
         let speak = speak.iter().map(ToString::to_string).collect();
         let config = Config::load(&Sources { sets, speak, ..Sources::default() }).unwrap();
         let listener = config.listeners.iter().find(|listener| listener.name == name).unwrap();
-        grpc_config(&config, listener, 1, &authenticator(&config, 1).unwrap())
+        grpc_config(
+            &config,
+            listener,
+            1,
+            &authenticator(&config, crate::credentials::load_all(&config).unwrap(), 1).unwrap(),
+        )
     }
 
     #[test]

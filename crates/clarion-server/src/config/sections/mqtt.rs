@@ -3,7 +3,7 @@
 use super::{GIB, KIB, MIB, YEAR};
 use crate::config::{
     At,
-    kinds::{Flag, HOUR, Kind, ListOf, Optional, SECOND, count, size, span},
+    kinds::{HOUR, Kind, ListOf, Optional, SECOND, count, plain::Flag, size, span},
     reader::{Reader, Section},
     tree::{Node, Value},
 };

@@ -6,8 +6,8 @@ use crate::config::{
     listeners::{AuthMode, Listener, Transport},
 };
 use clarion_edge::mqtt::{MqttConfig, MqttPeerConfig, Over, PeerCounters, UserTopics};
+use clarion_edge::tls::TlsConfig;
 use clarion_wire::mqtt::Profile;
-use rustls::ServerConfig;
 use std::{sync::Arc, time::Duration};
 
 /// What the peers of all listeners are told.
@@ -40,7 +40,7 @@ pub(crate) fn mqtt_peers(config: &Config) -> Arc<MqttPeerConfig> {
 pub(crate) fn mqtt_config(
     config: &Config,
     listener: &Listener,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<TlsConfig>,
     peers: Arc<MqttPeerConfig>,
 ) -> MqttConfig {
     let (limits, mqtt) = (&config.limits, &config.mqtt);
@@ -53,7 +53,7 @@ pub(crate) fn mqtt_config(
         auth_required: listener.auth == AuthMode::Required,
         allow_from: allow_from(listener),
         connections: limits.connections,
-        user_from_cert: false,
+        user_from_cert: listener.tls.user_from_cert,
         tls,
         over: Over { tcp: over(Transport::Tcp), websocket: over(Transport::WebSocket) },
         allow_origins: mqtt.allow_origins.clone(),
