@@ -76,11 +76,11 @@ impl MqttPeer {
         }
         let topic = aliased.as_deref().unwrap_or(packet.topic.as_str());
         match self.draft(topic, packet, now) {
-            Ok((address, content)) => {
+            Ok(mut publish) => {
                 self.inbound.begin(asked);
                 self.inbound.handed_on(asked);
-                let token = asked.token();
-                Ask::Publish(Box::new(PeerPublish { address, content, token }))
+                publish.token = asked.token();
+                Ask::Publish(publish)
             }
             Err(_) if packet.qos == Qos::AtMostOnce => {
                 PeerCounters::count(&self.config.counters.refused);
@@ -117,18 +117,15 @@ impl MqttPeer {
         topic: &str,
         packet: &Publish<'_>,
         now: Millis,
-    ) -> Result<(Address, Content), Refusal> {
+    ) -> Result<Box<PeerPublish>, Refusal> {
         let address = self.target(topic)?;
-        let mut content = properties::content(
-            &packet.properties,
-            packet.payload,
-            packet.qos,
-            packet.retain,
-            &self.config,
-        )?;
+        let mut publish = Box::new(PeerPublish { address, content: Content::default(), token: 0 });
+        let content = &mut publish.content;
+        let Publish { properties, payload, qos, retain, .. } = packet;
+        properties::fill(content, properties, payload, *qos, *retain, &self.config)?;
         content.sender = Some(self.sender());
         content.expires_at = properties::end_of_life(content.asked_s, now);
-        Ok((address, content))
+        Ok(publish)
     }
 
     /// An anonymous client is known by its client id alone.
