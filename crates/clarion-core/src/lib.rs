@@ -26,6 +26,7 @@ pub mod shared_cursor;
 pub mod start;
 pub mod subscription;
 pub mod topic;
+pub mod topic_tree;
 pub mod window;
 
 pub use acl::{Acl, AclCell, Action, Cover, Who};

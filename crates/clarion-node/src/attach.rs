@@ -9,6 +9,7 @@ use crate::devices::Reads;
 use crate::node::Node;
 use crate::pipe::PipeWriter;
 use crate::shard::{Mail, SessionKey};
+use clarion_core::port::layer::Layer;
 use clarion_core::port::outlet::Outlet;
 use clarion_core::port::store::Reader;
 use clarion_core::start::From;
@@ -18,8 +19,8 @@ use tokio::sync::oneshot;
 
 /// What carries a stream's bytes.
 pub enum Link {
-    /// A connection that belongs to the shard from now on.
-    Tcp(std::net::TcpStream),
+    /// A connection that belongs to the shard from now on, and what lies between it and the session's bytes.
+    Tcp(std::net::TcpStream, Option<Box<dyn Layer>>),
     /// The body of a response that somebody else writes.
     Pipe(PipeWriter),
 }

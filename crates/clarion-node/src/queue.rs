@@ -94,7 +94,7 @@ impl Node {
         if !self.on_shard(shard, move |s| s.has_shared(&known)).await? {
             self.ensure_shared(&plan, spec.from).await?;
         }
-        let member = TAKERS | self.inner.live_counter.fetch_add(1, Ordering::Relaxed);
+        let member = TAKERS | self.inner.planner.live_counter.fetch_add(1, Ordering::Relaxed);
         let ack_wait = spec.ack_wait.unwrap_or(self.config().ack_wait);
         let (reply, taken) = oneshot::channel();
         let taker = Taker {

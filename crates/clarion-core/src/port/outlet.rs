@@ -38,10 +38,12 @@ pub enum CloseReason {
     TooSlow,
     /// More messages were given back and wait for another time than may.
     TooManyNacks,
-    /// A newer connection has its client id.
+    /// Another connection took its client id.
     TakenOver,
-    /// It was silent for longer than it had said.
+    /// Its client was silent for longer than it had said.
     KeepAlive,
+    /// What it proved its identity with is no longer valid.
+    Expired,
 }
 
 impl CloseReason {
@@ -56,6 +58,7 @@ impl CloseReason {
             Self::TooManyNacks => "too_many_nacks",
             Self::TakenOver => "taken_over",
             Self::KeepAlive => "keep_alive",
+            Self::Expired => "expired",
         }
     }
 }

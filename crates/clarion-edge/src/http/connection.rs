@@ -323,7 +323,9 @@ async fn give_to_shard(
         Ok(pair) => pair,
         Err(error) => return tracing::debug!(%error, "a stream's connection could not be taken"),
     };
-    if let Err(refusal) = app.node.attach(plan, outlet, Link::Tcp(stream), Box::new(places)).await {
+    if let Err(refusal) =
+        app.node.attach(plan, outlet, Link::Tcp(stream, None), Box::new(places)).await
+    {
         // The shard wrote nothing: the client still waits for a head.
         let _ = io::Write::write(&mut &spare, &raw_response(refusal.code));
     }

@@ -62,6 +62,7 @@ pub(crate) fn node_config(config: &Config, cores: usize) -> NodeConfig {
             queue: retention.queue,
         },
         stored_topics: config.topics.stored.clone(),
+        ..NodeConfig::default()
     }
 }
 

@@ -271,6 +271,7 @@ impl Outlet for MqttPeer {
             CloseReason::KeepAlive => 0x8D,
             CloseReason::TooSlow | CloseReason::TooManyNacks => 0x97,
             CloseReason::Store => 0x88,
+            CloseReason::Expired => 0x87,
         };
         self.disconnect(code, reason.name(), reference, out);
     }
