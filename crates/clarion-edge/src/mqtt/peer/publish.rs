@@ -68,10 +68,12 @@ impl MqttPeer {
                 return Ask::Nothing;
             }
         }
-        if packet.qos != Qos::AtMostOnce
-            && self.version == Version::V5
-            && self.inbound.len() >= usize::from(self.config.receive_maximum)
-        {
+        // 3.x has no receive maximum, but no more ids than this either.
+        let maximum = match self.version {
+            Version::V5 => self.config.receive_maximum,
+            Version::V31 | Version::V311 => u16::MAX,
+        };
+        if packet.qos != Qos::AtMostOnce && self.inbound.len() >= usize::from(maximum) {
             return self.fail(0x93, "more than the receive maximum is unanswered", out);
         }
         let topic = aliased.as_deref().unwrap_or(packet.topic.as_str());
@@ -175,8 +177,9 @@ impl MqttPeer {
         result: Result<Receipt, Refusal>,
         out: &mut Vec<u8>,
     ) -> Goes {
+        // It is ending already, with or without its will.
         if self.over {
-            return Goes::End;
+            return Goes::On;
         }
         self.inbound.answered();
         let mut goes = self.answer(Asked::of(token), result.as_ref().copied(), out);

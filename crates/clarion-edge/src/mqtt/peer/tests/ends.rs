@@ -194,6 +194,7 @@ fn the_server_says_why_it_ends() {
         (CloseReason::TooSlow, 0x97),
         (CloseReason::TooManyNacks, 0x97),
         (CloseReason::Store, 0x88),
+        (CloseReason::Expired, 0x87),
         (CloseReason::Finished, 0),
     ] {
         for version in VERSIONS {

@@ -198,6 +198,7 @@ fn it_comes_unasked_where_the_listener_says_so() {
         assert!(list[0].feed);
     }
     // A name that makes no topic has none.
+    assert!(config().has_user_topic("bob") && !config().has_user_topic("a/b"));
     let setup = PeerSetup {
         auto_feed: true,
         user: Some("a/b".into()),

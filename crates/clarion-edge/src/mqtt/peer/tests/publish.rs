@@ -257,6 +257,32 @@ fn the_receive_maximum_is_held_to_in_5() {
 }
 
 #[test]
+fn no_client_has_more_unanswered_than_there_are_ids() {
+    for topic in ["a", "$x"] {
+        let mut session = Session::new(Version::V311);
+        handed_in(session.publish("a", Qos::AtLeastOnce, 1));
+        let bytes = publish_bytes(Version::V311, topic, Qos::AtLeastOnce, 1, &[], b"");
+        for _ in 1..65_535 {
+            let heard = session.peer.hear(&bytes, NOW, &mut session.out);
+            assert!(matches!(heard.ask, Ask::Publish(_) | Ask::Nothing));
+        }
+        let ask = session.hear(&bytes);
+        assert_failed(&mut session, &ask, 0);
+    }
+}
+
+#[test]
+fn what_is_answered_late_ends_nothing_twice() {
+    let mut session = Session::new(Version::V311);
+    let token = handed_in(session.publish("a", Qos::AtLeastOnce, 1)).token;
+    assert!(matches!(session.hear(&[0xE0, 0]), Ask::End { will: false }));
+    for result in [Ok(true), Err(Code::Overloaded)] {
+        assert_eq!(session.published(token, result), Goes::On);
+        assert!(session.said().is_empty());
+    }
+}
+
+#[test]
 fn aliases_stand_for_topics() {
     let version = Version::V5;
     let with = |topic, alias| {
