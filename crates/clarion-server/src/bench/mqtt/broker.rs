@@ -75,7 +75,7 @@ impl Broker {
         }
         if dress.tls {
             let (certificate, key) = certificate(&dir)?;
-            for (name, file) in [("certificate", certificate), ("key", key)] {
+            for (name, file) in [("cert", certificate), ("key", key)] {
                 command.arg("--set").arg(format!("listeners.mqtts.tls.{name}={}", file.display()));
             }
         }
