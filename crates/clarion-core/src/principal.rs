@@ -75,7 +75,9 @@ impl Principal {
     /// a rule allows him by name or pattern.
     pub fn user_of(user: &str, allow: &[Verb]) -> Self {
         let bound = !allow.contains(&Verb::Admin);
-        Self::new(user, allow, bound.then(|| vec![user.into()])).change(|inner| {
+        let users = bound.then(|| vec![user.into()]);
+        // Keys have names too, and what was given to one is not the other's.
+        Self::new(&format!("user:{user}"), allow, users).change(|inner| {
             inner.user = Some(user.into());
             inner.is_key = false;
             inner.is_user = bound;
@@ -118,6 +120,11 @@ impl Principal {
         self.inner.user.as_ref()
     }
 
+    /// Whether it is one user who acts for himself only.
+    pub fn is_one_user(&self) -> bool {
+        self.inner.is_user
+    }
+
     /// Its client id or device.
     pub fn client(&self) -> Option<&Arc<str>> {
         self.inner.client.as_ref()
@@ -157,8 +164,9 @@ impl Principal {
 
     /// What belongs to no one user: topics are everybody's, `all` may be read; the rest wants a rule.
     fn user_may(&self, action: Action, address: &Address) -> bool {
-        let by_default = match (address.kind(), action) {
-            (AddressKind::Topic, _) | (AddressKind::All, Action::Subscribe) => true,
+        let by_default = match address.kind() {
+            AddressKind::Topic => true,
+            AddressKind::All => action == Action::Subscribe,
             _ => false,
         };
         let verdict =

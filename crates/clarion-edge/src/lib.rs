@@ -4,6 +4,7 @@
 //! drivers (no store is named here) and other dialects.
 
 mod accept;
+pub mod auth;
 mod bodies;
 pub mod grpc;
 pub mod http;
@@ -11,7 +12,8 @@ mod message_sync;
 mod mikudos;
 pub mod mqtt;
 mod stop;
+pub mod tls;
 mod trust;
 
 pub use stop::Stop;
-pub use trust::{AllowFrom, ApiKey};
+pub use trust::AllowFrom;

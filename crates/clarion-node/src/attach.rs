@@ -385,13 +385,22 @@ pub(crate) fn shared_plan(channel: Address, sharing: &Sharing) -> Result<SharedP
 }
 
 fn check_rights(principal: &Principal, spec: &StreamSpec) -> Result<(), Refusal> {
+    // Who may act for a user meets the access rules as that user.
+    let mut asking = principal.clone();
+    if let (Some(user), 1..) = (&spec.user, principal.acl_version()) {
+        asking = asking.as_user(Some(user.as_str().into()));
+    }
     // A channel of another user, or of nobody, is not the user's own by being read in his name.
-    let owner = |a: &Address| (a.kind() == AddressKind::User).then(|| a.id().to_owned());
-    let addresses_ok =
-        spec.addresses.iter().all(|a| principal.may_for(Verb::Subscribe, owner(a).as_deref()));
+    let addresses_ok = spec.addresses.iter().all(|a| asking.allows(Verb::Subscribe, a));
     let user_ok = match (&spec.user, spec.addresses.is_empty()) {
         (None, false) => true,
-        (user, _) => principal.may_for(Verb::Subscribe, user.as_deref()),
+        (None, true) => principal.may_for(Verb::Subscribe, None),
+        (Some(user), false) => principal.may_for(Verb::Subscribe, Some(user)),
+        // The rule for a user's own channel decides about his feed. A name that is none is refused for that.
+        (Some(user), true) => match Address::user(user) {
+            Ok(own) => asking.allows(Verb::Subscribe, &own),
+            Err(_) => principal.may_for(Verb::Subscribe, Some(user)),
+        },
     };
     if addresses_ok && user_ok {
         Ok(())

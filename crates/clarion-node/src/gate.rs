@@ -150,7 +150,7 @@ impl Node {
         mut outlet: impl FnMut() -> Box<dyn Outlet>,
         guard: Guard,
     ) -> Result<GateInputs, Refusal> {
-        // It reads the messages of every user.
+        // It reads the messages of every user: access rules, which tell addresses apart, do not bind it.
         if !principal.may_for(Verb::Subscribe, None) {
             return Err(Refusal::new(Code::Forbidden, "these credentials may not be a gate"));
         }
@@ -275,7 +275,7 @@ impl Node {
         channel: Address,
         msg_id: u32,
     ) -> Result<bool, Refusal> {
-        if !principal.may_for(Verb::Subscribe, Some(channel.id())) {
+        if !principal.allows(Verb::Subscribe, &channel) {
             return Err(Refusal::new(Code::Forbidden, "these credentials may not ack there"));
         }
         self.check_taking()?;

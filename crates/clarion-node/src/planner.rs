@@ -44,8 +44,7 @@ impl Planner {
     ) -> Result<Plan, Refusal> {
         self.check_taking()?;
         let Draft { address, mut content, expire } = draft;
-        let user = (address.kind() == AddressKind::User).then(|| address.id());
-        if !principal.may_for(Verb::Publish, user) {
+        if !principal.allows(Verb::Publish, &address) {
             return Err(Refusal::new(Code::Forbidden, "these credentials may not publish there"));
         }
         if address.kind() == AddressKind::Group {

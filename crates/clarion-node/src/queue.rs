@@ -68,8 +68,7 @@ impl Node {
         address: Address,
         group: Option<String>,
     ) -> Result<SharedPlan, Refusal> {
-        let user = (address.kind() == AddressKind::User).then(|| address.id());
-        if !principal.may_for(Verb::Subscribe, user) {
+        if !principal.allows(Verb::Subscribe, &address) {
             return Err(Refusal::new(Code::Forbidden, "these credentials may not read this"));
         }
         if address.kind() == AddressKind::Group {

@@ -10,8 +10,9 @@ mod start_table;
 mod wire;
 
 use crate::{
-    commands::SourceArgs,
+    commands::{SourceArgs, report},
     config::{Config, listeners::ListenerKind},
+    credentials::{self, Loaded},
     data_dir,
     exit::{self, Failure},
     logs,
@@ -44,6 +45,10 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
+    let loaded = match credentials::load_all(&config) {
+        Ok(loaded) => loaded,
+        Err(problems) => return report(&problems),
+    };
     logs::init(&config.log);
     for notice in config.mikudos_file.iter().flat_map(|file| &file.ignored) {
         tracing::warn!("{notice}");
@@ -57,12 +62,12 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         .enable_all()
         .build();
     match runtime {
-        Ok(runtime) => exit::code_of(runtime.block_on(serve(&config, args, cores))),
+        Ok(runtime) => exit::code_of(runtime.block_on(serve(&config, loaded, args, cores))),
         Err(error) => Failure::new(exit::SOFTWARE, format!("no runtime: {error}")).report(),
     }
 }
 
-async fn serve(config: &Config, args: &Args, cores: usize) -> Result<(), Failure> {
+async fn serve(config: &Config, loaded: Loaded, args: &Args, cores: usize) -> Result<(), Failure> {
     if let Some(path) = &args.ready_file {
         ready::clear(path)?;
     }
@@ -73,6 +78,8 @@ async fn serve(config: &Config, args: &Args, cores: usize) -> Result<(), Failure
     let node = Node::start(wire::node_config(config, cores), engine.store())
         .await
         .map_err(|error| Failure::new(exit::IO, format!("the node cannot start: {error}")))?;
+    let auth = wire::authenticator(config, loaded, cores)
+        .map_err(|error| Failure::new(exit::SOFTWARE, error))?;
     announce(config, &opened, args)?;
     let (stop, stopping) = watch::channel(Stop::Run);
     let mut servers = JoinSet::new();
@@ -83,18 +90,19 @@ async fn serve(config: &Config, args: &Args, cores: usize) -> Result<(), Failure
         };
         match listener.kind() {
             ListenerKind::Http => {
-                let app = App::new(node.clone(), wire::http_config(config, listener));
+                let app = App::new(node.clone(), wire::http_config(config, listener, &auth));
                 servers.spawn(clarion_edge::http::serve(open.socket, app, stopping.clone()));
             }
             ListenerKind::Grpc => {
-                let told = wire::grpc_config(config, listener, open.address.port());
+                let told = wire::grpc_config(config, listener, open.address.port(), &auth);
                 let (node, stopping) = (node.clone(), stopping.clone());
                 servers.spawn(clarion_edge::grpc::serve(open.socket, node, told, stopping));
             }
         }
     }
     let ended = tokio::select! {
-        signal = signals.next() => {
+        // This thread serves nothing, so files may be read on it.
+        signal = signals.stop(|| credentials::reload(config, &auth)) => {
             tracing::info!(signal, "stopping");
             Ok(())
         }
@@ -112,7 +120,7 @@ async fn serve(config: &Config, args: &Args, cores: usize) -> Result<(), Failure
             Ok(()) => return ended,
             Err(_) => "the shutdown took too long: the store was not closed",
         },
-        _ = signals.next() => "a second signal: the store was not closed",
+        _ = signals.stop(|| ()) => "a second signal: the store was not closed",
     };
     tracing::warn!("{cut_off}");
     // Threads that still run would hold the exit; nothing acknowledged depends on them.

@@ -3,7 +3,7 @@
 //! A check is left out where one of its values is broken already: it would report a default.
 
 use super::{
-    listeners::{AuthMode, Listener},
+    listeners::{AuthMode, Listener, ListenerName},
     reader::Reader,
     sections::Config,
 };
@@ -53,9 +53,21 @@ fn check_trust(config: &Config, listener: &Listener, reader: &mut Reader<'_>) {
         return;
     }
     let auth_required = listener.auth == AuthMode::Required;
-    if auth_required && config.auth.keys.is_empty() && !reader.is_broken("auth.keys") {
-        let text = "required, but auth.keys is empty, so nobody could come in";
+    let has_proof = !config.auth.keys.is_empty()
+        || config.auth.password_file.is_some()
+        || config.jwt.has_keys()
+        || listener.tls.user_from_cert;
+    if auth_required && !has_proof && !reader.is_broken("auth") {
+        let text = "required, but nothing proves who somebody is, so nobody could come in: set auth.keys, \
+                    auth.password_file or a key of auth.jwt";
         reader.problem(&format!("{path}.auth"), text);
+    }
+    for (key, text) in listener.tls.contradictions() {
+        reader.problem(&format!("{path}.tls.{key}"), text);
+    }
+    if listener.name == ListenerName::Mqtts && !listener.tls.is_on() {
+        let text = format!("has no certificate: set {path}.tls.cert and {path}.tls.key");
+        reader.problem(&path, text);
     }
     if listener.is_beyond_loopback() && !auth_required && listener.allow_from.is_empty() {
         let bind = listener.bind;
@@ -63,7 +75,7 @@ fn check_trust(config: &Config, listener: &Listener, reader: &mut Reader<'_>) {
             &format!("{path}.bind"),
             format!(
                 "{bind} can be reached from other machines, and whoever reaches it would be trusted: set \
-                 {path}.auth to required (with auth.keys), or {path}.allow_from to the address ranges of those \
+                 {path}.auth to required (with auth.keys, auth.password_file or auth.jwt), or {path}.allow_from to the address ranges of those \
                  whom you trust"
             ),
         );

@@ -3,6 +3,8 @@
 //! A kind turns a value of a source into a valid Rust value, or says what is wrong with it. It never guesses: a text in
 //! a file is no number, and a size or duration without its unit is refused where that could be misread.
 
+pub(crate) mod plain;
+
 use super::{
     At,
     tree::{Node, Value, parse_yaml},

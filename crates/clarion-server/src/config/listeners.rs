@@ -6,6 +6,7 @@ use super::{
     kinds::{Bind, Choice, Kind, ListOf, items_of, one_of, text_of},
     reader::Reader,
     suggest::nearest,
+    tls::Tls,
     tree::Node,
 };
 use std::{fmt, net::SocketAddr};
@@ -213,6 +214,8 @@ pub(crate) struct Listener {
     pub(crate) auth: AuthMode,
     /// Who may connect; empty = everybody who can.
     pub(crate) allow_from: Vec<Cidr>,
+    /// TLS, where the listener can have it.
+    pub(crate) tls: Tls,
 }
 
 impl Listener {
@@ -240,7 +243,7 @@ impl Listener {
                 &one_of(),
                 "none",
                 &["`none` takes the name that a client gives as the user, without proof; `required` asks for a",
-                  "bearer key of `auth.keys`."],
+                  "proof by what stands in `auth`."],
             ),
             allow_from: reader.take(
                 &key("allow_from"),
@@ -248,6 +251,10 @@ impl Listener {
                 "[]",
                 &["Who may connect, such as `[10.0.0.0/8, \"::1\"]`; empty = everybody who reaches the port."],
             ),
+            tls: match name {
+                ListenerName::Mqtt | ListenerName::Mqtts => Tls::read(reader, &key("tls")),
+                _ => Tls::default(),
+            },
         }
     }
 

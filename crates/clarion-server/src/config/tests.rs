@@ -244,7 +244,7 @@ fn a_bind_beyond_loopback_needs_trust() {
     let refused = |bind: &str| {
         format!(
             "listeners.http.bind: {bind} can be reached from other machines, and whoever reaches it would be \
-             trusted: set listeners.http.auth to required (with auth.keys), or listeners.http.allow_from to the \
+             trusted: set listeners.http.auth to required (with auth.keys, auth.password_file or auth.jwt), or listeners.http.allow_from to the \
              address ranges of those whom you trust (--set)"
         )
     };
