@@ -33,6 +33,8 @@ retry() {
 missing_packages() {
   command -v cc >/dev/null || echo gcc libc6-dev
   command -v curl >/dev/null || echo curl
+  command -v openssl >/dev/null || echo openssl
+  PATH=$PATH:/usr/sbin command -v mosquitto >/dev/null || echo mosquitto
   python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
   command -v mosquitto >/dev/null || echo mosquitto
   command -v mosquitto_sub >/dev/null || echo mosquitto-clients

@@ -91,11 +91,13 @@ codes! {
     ForeignToken       = 1102 "foreign_token"          Request Never   403  7 0x87 "The token belongs to another principal or device";
     NetworkForbidden   = 1103 "network_forbidden"      Session Never   403  7 0x87 "This listener does not take connections from there";
     HostForbidden      = 1104 "host_forbidden"         Request Never   403  7 0x87 "An open listener answers only to an IP address or localhost";
+    OriginForbidden    = 1105 "origin_forbidden"       Session Never   403  7 0x87 "This listener does not take connections from pages of that origin";
     NotFound           = 1200 "not_found"              Request Never   404  5 0x83 "There is no such thing";
     NotStored          = 1201 "not_stored"             Request Never   404  5 0x83 "A live message is not stored, so nothing is known of it";
     SessionNotFound    = 1202 "session_not_found"      Request Never   404  5 0x83 "There is no such session on this node";
     MethodNotAllowed   = 1203 "method_not_allowed"     Request Never   405 12 0x83 "This path does not take this method";
     UnsupportedMedia   = 1204 "unsupported_media_type" Request Never   415  3 0x99 "The body must be application/json";
+    UpgradeRequired    = 1205 "upgrade_required"       Session Never   426  9 0x83 "This path speaks WebSocket only";
     Conflict           = 1300 "conflict"               Request Later   409 10 0x83 "Somebody else changed it first";
     RequestTimeout     = 1400 "request_timeout"        Session Later   408  4 0x83 "The request did not arrive in time";
     TooManyStreams     = 1401 "too_many_streams"       Request Later   503  8 0x97 "The listener carries as many streams as it may";

@@ -8,6 +8,7 @@
 //!
 //! Must not know: runtimes, protocols, drivers, serialization formats of the wire.
 
+pub mod acl;
 pub mod address;
 pub mod catch_up;
 pub mod codes;
@@ -25,8 +26,10 @@ pub mod shared_cursor;
 pub mod start;
 pub mod subscription;
 pub mod topic;
+pub mod topic_tree;
 pub mod window;
 
+pub use acl::{Acl, AclCell, Action, Cover, Who};
 pub use address::{Address, AddressError, AddressKind};
 pub use codes::{Code, Refusal};
 pub use cursor::Cursor;

@@ -1,5 +1,7 @@
 //! The native HTTP listener: publish, read, streams, sessions, operations.
 //!
+//! A listener that speaks MQTT too looks at a connection's first bytes, and hands MQTT and `/mqtt` on.
+//!
 //! The way of a request: `accept` → `connection` (hyper, deadlines) → `router` → a handler → a verb of the node. A
 //! stream's connection leaves hyper once its request is accepted and belongs to a shard from then on.
 
@@ -23,23 +25,37 @@ mod sessions;
 mod stream;
 mod taking;
 
+pub(crate) use auth::is_ip_or_localhost;
 pub use clarion_wire::publish::PublishLimits;
 pub use config::HttpConfig;
+pub(crate) use problem::{raw_refusal, raw_response};
 pub use router::{App, openapi_json};
 
 use crate::accept::Serve;
-use crate::stop::Stop;
+use crate::mqtt::{self, First};
+use crate::stop::{Stop, reached};
 use crate::trust::AllowFrom;
 use clarion_core::Code;
 use std::io;
 use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{Instant, timeout};
 
 /// An HTTP listener.
 struct Http {
     app: Arc<App>,
     router: axum::Router,
+    /// What it speaks besides.
+    mqtt: Option<Arc<mqtt::App>>,
+}
+
+impl Http {
+    /// What a connection speaks. One that does not say so in time is HTTP's, which says what it was too slow for.
+    async fn look(&self, mqtt: &mqtt::App, stream: &TcpStream, head: &mut Vec<u8>) -> First {
+        let looked = mqtt.look(stream, head);
+        timeout(self.app.config.head_timeout, looked).await.unwrap_or(First::Other)
+    }
 }
 
 impl Serve for Http {
@@ -56,7 +72,7 @@ impl Serve for Http {
     }
 
     fn refusal(&self, code: Code) -> Vec<u8> {
-        problem::raw_response(code)
+        raw_response(code)
     }
 
     async fn run(
@@ -65,16 +81,29 @@ impl Serve for Http {
         place: OwnedSemaphorePermit,
         stop: watch::Receiver<Stop>,
     ) {
-        connection::run(self.app.clone(), self.router.clone(), stream, place, stop).await;
+        let (at, mut head) = (Instant::now(), Vec::new());
+        if let Some(mqtt) = &self.mqtt {
+            let first = tokio::select! {
+                first = self.look(mqtt, &stream, &mut head) => first,
+                () = reached(stop.clone(), Stop::Finish) => return,
+            };
+            if matches!(first, First::Mqtt | First::WebSocket) {
+                return mqtt.clone().run(stream, (head, at), Box::new(place), stop).await;
+            }
+        }
+        let begun = connection::Begun { stream, head, at };
+        connection::run(self.app.clone(), self.router.clone(), begun, place, stop).await;
     }
 }
 
-/// Serves a listener until it is told to finish and every request under way is answered, or is told to cut them.
+/// Serves a listener until it is told to finish and every request under way is answered, or is told to cut them. With
+/// `mqtt` it speaks MQTT too.
 pub async fn serve(
     listener: std::net::TcpListener,
     app: Arc<App>,
+    mqtt: Option<Arc<mqtt::App>>,
     stop: watch::Receiver<Stop>,
 ) -> io::Result<()> {
     let router = router::router(app.clone());
-    crate::accept::serve(listener, Arc::new(Http { app, router }), stop).await
+    crate::accept::serve(listener, Arc::new(Http { app, router, mqtt }), stop).await
 }

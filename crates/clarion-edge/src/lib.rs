@@ -4,13 +4,17 @@
 //! drivers (no store is named here) and other dialects.
 
 mod accept;
+pub mod auth;
 mod bodies;
 pub mod grpc;
 pub mod http;
+pub mod layer;
 mod message_sync;
 mod mikudos;
+pub mod mqtt;
 mod stop;
+pub mod tls;
 mod trust;
 
 pub use stop::Stop;
-pub use trust::{AllowFrom, ApiKey};
+pub use trust::AllowFrom;

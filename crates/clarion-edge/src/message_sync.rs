@@ -89,7 +89,7 @@ fn spec(metadata: &HeaderMap, address: Address) -> Result<StreamSpec, Status> {
 
 async fn open(call: Call) -> Result<Response<Body>, Status> {
     let (app, request) = (call.app.clone(), call.request);
-    let principal = principal(&app, request.headers())?;
+    let principal = principal(&app, request.headers()).await?;
     let place = app.streams.clone().try_acquire_owned();
     let place = place.map_err(|_| refused(&Code::TooManyStreams.into()))?;
     let (parts, body) = request.into_parts();

@@ -9,6 +9,7 @@ use crate::devices::Reads;
 use crate::node::Node;
 use crate::pipe::PipeWriter;
 use crate::shard::{Mail, SessionKey};
+use clarion_core::port::layer::Layer;
 use clarion_core::port::outlet::Outlet;
 use clarion_core::port::store::Reader;
 use clarion_core::start::From;
@@ -18,8 +19,8 @@ use tokio::sync::oneshot;
 
 /// What carries a stream's bytes.
 pub enum Link {
-    /// A connection that belongs to the shard from now on.
-    Tcp(std::net::TcpStream),
+    /// A connection that belongs to the shard from now on, and what lies between it and the session's bytes.
+    Tcp(std::net::TcpStream, Option<Box<dyn Layer>>),
     /// The body of a response that somebody else writes.
     Pipe(PipeWriter),
 }
@@ -384,13 +385,22 @@ pub(crate) fn shared_plan(channel: Address, sharing: &Sharing) -> Result<SharedP
 }
 
 fn check_rights(principal: &Principal, spec: &StreamSpec) -> Result<(), Refusal> {
+    // Who may act for a user meets the access rules as that user.
+    let mut asking = principal.clone();
+    if let (Some(user), 1..) = (&spec.user, principal.acl_version()) {
+        asking = asking.as_user(Some(user.as_str().into()));
+    }
     // A channel of another user, or of nobody, is not the user's own by being read in his name.
-    let owner = |a: &Address| (a.kind() == AddressKind::User).then(|| a.id().to_owned());
-    let addresses_ok =
-        spec.addresses.iter().all(|a| principal.may_for(Verb::Subscribe, owner(a).as_deref()));
+    let addresses_ok = spec.addresses.iter().all(|a| asking.allows(Verb::Subscribe, a));
     let user_ok = match (&spec.user, spec.addresses.is_empty()) {
         (None, false) => true,
-        (user, _) => principal.may_for(Verb::Subscribe, user.as_deref()),
+        (None, true) => principal.may_for(Verb::Subscribe, None),
+        (Some(user), false) => principal.may_for(Verb::Subscribe, Some(user)),
+        // The rule for a user's own channel decides about his feed. A name that is none is refused for that.
+        (Some(user), true) => match Address::user(user) {
+            Ok(own) => asking.allows(Verb::Subscribe, &own),
+            Err(_) => principal.may_for(Verb::Subscribe, Some(user)),
+        },
     };
     if addresses_ok && user_ok {
         Ok(())

@@ -7,7 +7,7 @@
 //! is never split; answers come in submission order; records reach every shard in commit order, before the publisher is
 //! answered. Must not know: protocols, what the records mean.
 
-use crate::shard::{Mailbox, SessionKey};
+use crate::shard::{Mail, Mailbox, PeerReply, SessionKey};
 use crate::{clock, config::NodeConfig, interest::Interest, metrics::CommitCounters};
 use clarion_core::port::store::{Batch, Committed, Done, Durability, Store, StoreError, Unit};
 use clarion_core::{Address, Code, Content, Message, Refusal};
@@ -26,6 +26,8 @@ pub(crate) type CommitAnswer = Result<(Durability, Vec<Done>), StoreError>;
 pub(crate) enum Reply {
     /// A waiting task.
     Task(oneshot::Sender<CommitAnswer>),
+    /// Peers of a shard that publish.
+    Peers { shard: usize, who: Vec<PeerReply> },
     /// A shard that writes cursors.
     Flush { shard: usize, who: Flusher },
 }
@@ -45,6 +47,13 @@ struct Submission {
     units: Vec<Unit>,
     weight: usize,
     reply: Reply,
+}
+
+/// What the queue did not take.
+pub(crate) struct Rejected {
+    pub(crate) refusal: Refusal,
+    pub(crate) units: Vec<Unit>,
+    pub(crate) reply: Reply,
 }
 
 #[derive(Default)]
@@ -83,6 +92,14 @@ impl CommitQueue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Hands units in; gives them back when the queue is full or closed.
+    pub(crate) fn offer(&self, units: Vec<Unit>, reply: Reply) -> Result<(), Rejected> {
+        let weight = units.iter().map(weigh).sum();
+        self.put(Submission { units, weight, reply }, false).map_err(
+            |(refusal, Submission { units, reply, .. })| Rejected { refusal, units, reply },
+        )
+    }
+
     /// Hands units in. Refused when the queue is full or closed; acks and records of the node itself (`urgent`) pass
     /// the bound, they are few and bounded by the sessions.
     pub(crate) fn submit(
@@ -92,18 +109,24 @@ impl CommitQueue {
         urgent: bool,
     ) -> Result<(), Refusal> {
         let weight = units.iter().map(weigh).sum();
+        self.put(Submission { units, weight, reply }, urgent).map_err(|(refusal, _)| refusal)
+    }
+
+    fn put(&self, submission: Submission, urgent: bool) -> Result<(), (Refusal, Submission)> {
+        let (units, weight) = (submission.units.len(), submission.weight);
         let mut waiting = self.lock();
         if waiting.closed {
-            return Err(Code::ShuttingDown.into());
+            return Err((Code::ShuttingDown.into(), submission));
         }
         let full =
-            waiting.units + units.len() > self.units_max || waiting.bytes + weight > self.bytes_max;
+            waiting.units + units > self.units_max || waiting.bytes + weight > self.bytes_max;
         if full && !urgent && waiting.units > 0 {
-            return Err(Refusal::new(Code::Overloaded, "too many publishes wait for the store"));
+            let refusal = Refusal::new(Code::Overloaded, "too many publishes wait for the store");
+            return Err((refusal, submission));
         }
-        waiting.units += units.len();
+        waiting.units += units;
         waiting.bytes += weight;
-        waiting.submissions.push(Submission { units, weight, reply });
+        waiting.submissions.push(submission);
         let tell = waiting.units >= waiting.wanted;
         if tell {
             waiting.wanted = usize::MAX;
@@ -291,6 +314,9 @@ impl Committer {
                 mailbox.post_flushed(flushed);
             }
         }
+        for (shard, who, answer) in answers.peers {
+            self.mailboxes[shard].post(Mail::Published(who, answer));
+        }
         // Told from within their runtime, the publishers cost it one wake instead of one each.
         let tasks = answers.tasks;
         self.runtime.spawn(async move {
@@ -304,11 +330,13 @@ impl Committer {
     /// Records of the batch, in commit order, one entry for each shard that has somebody live.
     fn hint(&self, going: Vec<Option<Going>>, results: &[Done]) {
         let mut records: Vec<Vec<Arc<Message>>> = vec![Vec::new(); self.mailboxes.len()];
+        let mut shared = Vec::new();
         let interest = self.interest.read();
         for (going, done) in going.into_iter().zip(results) {
             let (Some(going), Done::Published(stored)) = (going, done) else { continue };
             let shards = interest.shards(&going.channel);
-            if stored.duplicate || shards == 0 {
+            let picked = interest.pick(&going.channel);
+            if stored.duplicate || (shards == 0 && picked.is_empty()) {
                 continue;
             }
             let message = Arc::new(Message {
@@ -324,8 +352,14 @@ impl Committer {
                     records.push(message.clone());
                 }
             }
+            for picked in picked {
+                shared.push((message.clone(), picked));
+            }
         }
         drop(interest);
+        for (message, picked) in shared {
+            picked.post(&self.mailboxes, message);
+        }
         for (mailbox, records) in self.mailboxes.iter().zip(records) {
             if !records.is_empty() {
                 mailbox.post_records(records);
@@ -337,18 +371,20 @@ impl Committer {
 /// The answers of a batch, by who is told.
 struct Answers {
     tasks: Vec<(oneshot::Sender<CommitAnswer>, CommitAnswer)>,
+    peers: Vec<(usize, Vec<PeerReply>, CommitAnswer)>,
     /// Whose acks were to be written, by shard, and whether they are.
     flushed: Vec<Vec<(Flusher, bool)>>,
 }
 
 impl Answers {
     fn new(shards: usize) -> Self {
-        Self { tasks: Vec::new(), flushed: vec![Vec::new(); shards] }
+        Self { tasks: Vec::new(), peers: Vec::new(), flushed: vec![Vec::new(); shards] }
     }
 
     fn add(&mut self, reply: Reply, answer: CommitAnswer) {
         match reply {
             Reply::Task(publisher) => self.tasks.push((publisher, answer)),
+            Reply::Peers { shard, who } => self.peers.push((shard, who, answer)),
             Reply::Flush { shard, who } => {
                 let refused = |done: &Done| matches!(done, Done::Refused(_));
                 let written = answer.is_ok_and(|(_, results)| !results.iter().any(refused));

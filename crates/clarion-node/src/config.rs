@@ -73,6 +73,14 @@ pub struct NodeConfig {
     pub retention: RetentionTable,
     /// Topics with history: names or filters with `+` and `#`.
     pub stored_topics: Vec<String>,
+    /// Deliveries of one peer that wait for a place in its window.
+    pub peer_queue_messages: usize,
+    /// Bytes of their messages.
+    pub peer_queue_bytes: usize,
+    /// What peers publish with QoS 0 is stored where others are.
+    pub store_qos0: bool,
+    /// Topics that may have a retained message.
+    pub retained_topics: usize,
 }
 
 /// Retention by kind of address.
@@ -151,6 +159,10 @@ impl Default for NodeConfig {
             sweep_interval: Duration::from_secs(60),
             retention: RetentionTable::default(),
             stored_topics: Vec::new(),
+            peer_queue_messages: 1000,
+            peer_queue_bytes: 1 << 20,
+            store_qos0: false,
+            retained_topics: 1_000_000,
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::history::HistoryPage;
 use crate::node::{Node, store_refusal};
 use crate::shared::reader_number;
 use clarion_core::port::store::{Done, Publish, ReadRange, Reader, Unit};
-use clarion_core::{Address, AddressKind, Code, Content, Message, Principal, Refusal, Seq, Verb};
+use clarion_core::{Address, Code, Content, Message, Principal, Refusal, Seq, Verb};
 use std::sync::Arc;
 
 /// In front of the headers that tell whence a dead message came.
@@ -49,8 +49,7 @@ pub(crate) fn dead_content(message: &Message, reader: &Reader, attempts: u32) ->
 
 impl Node {
     fn check_dead(principal: &Principal, address: &Address, verb: Verb) -> Result<(), Refusal> {
-        let user = (address.kind() == AddressKind::User).then(|| address.id());
-        if !principal.may_for(verb, user) {
+        if !principal.allows(verb, address) {
             return Err(Refusal::new(Code::Forbidden, "these credentials do not allow this"));
         }
         Ok(())

@@ -317,15 +317,10 @@ impl Node {
         Ok(stored.chain(attached).max())
     }
 
-    pub(crate) fn is_durable_topic(&self, channel: &Address) -> bool {
-        let durable = self.inner.durable_topics.read().unwrap_or_else(PoisonError::into_inner);
-        durable.contains_key(channel)
-    }
-
     pub(crate) fn topic_is_durable(&self, channel: &Address, number: u64) {
         if channel.kind() == AddressKind::Topic {
             let mut topics =
-                self.inner.durable_topics.write().unwrap_or_else(PoisonError::into_inner);
+                self.inner.planner.durable_topics.write().unwrap_or_else(PoisonError::into_inner);
             topics.entry(channel.clone()).or_default().insert(number);
         }
     }
@@ -378,7 +373,8 @@ impl Node {
         units.extend(cursors.iter().map(|c| delete(durable_key(&c.channel, record.number))));
         units.push(Unit::Forget { reader });
         self.commit(units).await?;
-        let mut topics = self.inner.durable_topics.write().unwrap_or_else(PoisonError::into_inner);
+        let mut topics =
+            self.inner.planner.durable_topics.write().unwrap_or_else(PoisonError::into_inner);
         for cursor in &cursors {
             self.inner.trimmable.note(&cursor.channel);
             if let Some(numbers) = topics.get_mut(&cursor.channel) {

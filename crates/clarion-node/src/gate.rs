@@ -9,7 +9,8 @@ use crate::attach::{Guard, user_tag};
 use crate::metrics::VerbCounters;
 use crate::node::{Node, store_refusal};
 use crate::pipe::PipeWriter;
-use crate::publish::{Answer, Draft, Plan};
+use crate::planner::Plan;
+use crate::publish::{Answer, Draft};
 use crate::shard::{Mail, SessionKey};
 use bytes::Bytes;
 use clarion_core::gate_channel::{LIVE_IDS, msg_id};
@@ -149,7 +150,7 @@ impl Node {
         mut outlet: impl FnMut() -> Box<dyn Outlet>,
         guard: Guard,
     ) -> Result<GateInputs, Refusal> {
-        // It reads the messages of every user.
+        // It reads the messages of every user: access rules, which tell addresses apart, do not bind it.
         if !principal.may_for(Verb::Subscribe, None) {
             return Err(Refusal::new(Code::Forbidden, "these credentials may not be a gate"));
         }
@@ -176,9 +177,9 @@ impl Node {
 
     /// Publishes to a user for gates. Stored ones that find no gate are remembered for the next one that comes.
     pub async fn push(&self, principal: &Principal, draft: Draft) -> Result<Pushed, Refusal> {
-        let counters = &self.inner.verb_counters;
+        let counters = &self.inner.planner.counters;
         VerbCounters::count(&counters.pushed, 1);
-        match self.plan(principal, draft, crate::clock::now())? {
+        match self.inner.planner.plan(principal, draft, crate::clock::now())? {
             Plan::Live(message) => Ok(self.push_live(message).await),
             Plan::Stored(publish) => {
                 let channel = publish.channel.clone();
@@ -195,7 +196,7 @@ impl Node {
     }
 
     async fn push_live(&self, message: Arc<Message>) -> Pushed {
-        let (id, counters) = (message.id, &self.inner.verb_counters);
+        let (id, counters) = (message.id, &self.inner.planner.counters);
         let delivered = self.post_live(vec![message]).await;
         VerbCounters::count(&counters.live, 1);
         if delivered == 0 {
@@ -207,7 +208,7 @@ impl Node {
     }
 
     async fn push_stored(&self, unit: Unit) -> Result<Pushed, Refusal> {
-        let counters = &self.inner.verb_counters;
+        let counters = &self.inner.planner.counters;
         let (durability, results) = self.submit(vec![unit]).await?.map_err(store_refusal)?;
         match results.first() {
             Some(Done::Published(stored)) => {
@@ -232,9 +233,9 @@ impl Node {
         draft: Draft,
         patience: Duration,
     ) -> Result<(Pushed, Option<GateAnswer>), Refusal> {
-        VerbCounters::count(&self.inner.verb_counters.pushed, 1);
+        VerbCounters::count(&self.inner.planner.counters.pushed, 1);
         let (sender, answer) = oneshot::channel();
-        let pushed = match self.plan(principal, draft, crate::clock::now())? {
+        let pushed = match self.inner.planner.plan(principal, draft, crate::clock::now())? {
             Plan::Live(message) => {
                 self.watch(&message.channel, message.content.clone(), sender);
                 let (channel, content) = (message.channel.clone(), message.content.clone());
@@ -274,7 +275,7 @@ impl Node {
         channel: Address,
         msg_id: u32,
     ) -> Result<bool, Refusal> {
-        if !principal.may_for(Verb::Subscribe, Some(channel.id())) {
+        if !principal.allows(Verb::Subscribe, &channel) {
             return Err(Refusal::new(Code::Forbidden, "these credentials may not ack there"));
         }
         self.check_taking()?;

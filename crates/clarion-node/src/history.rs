@@ -45,8 +45,7 @@ const READS_MAX: usize = 8;
 
 impl Node {
     fn check_read(principal: &Principal, address: &Address) -> Result<(), Refusal> {
-        let user = (address.kind() == AddressKind::User).then(|| address.id());
-        if principal.may_for(Verb::Read, user) {
+        if principal.allows(Verb::Read, address) {
             Ok(())
         } else {
             Err(Refusal::new(Code::Forbidden, "these credentials may not read this"))

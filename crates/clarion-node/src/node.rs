@@ -3,18 +3,20 @@
 //! Owns: the shards' and the committer's threads, what they share, the node's number and secret. Must not know:
 //! protocols, engines.
 
+use crate::clients::Clients;
 use crate::committer::{CommitAnswer, CommitQueue, Committer, Reply};
 use crate::config::NodeConfig;
 use crate::interest::Interest;
 use crate::metrics::{CommitCounters, ShardCounters, ShardTotals, VerbCounters};
+use crate::planner::Planner;
+use crate::retained::Retained;
 use crate::shard::{Job, Mail, Mailbox, Shard, ShardContext};
 use crate::{clock, sweeper};
 use bytes::Bytes;
 use clarion_core::port::store::{
     Batch, Change, Done, Durability, Expect, Health, Store, StoreError, Unit,
 };
-use clarion_core::{Address, Code, Refusal};
-use std::collections::{HashMap, HashSet};
+use clarion_core::{Code, Refusal};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -35,18 +37,15 @@ pub(crate) struct Inner {
     mailboxes: Arc<[Arc<Mailbox>]>,
     shard_counters: Vec<Arc<ShardCounters>>,
     commit_counters: Arc<CommitCounters>,
-    pub(crate) verb_counters: VerbCounters,
-    /// Durable readers of each topic that has some.
-    pub(crate) durable_topics: RwLock<HashMap<Address, HashSet<u64>>>,
+    pub(crate) planner: Arc<Planner>,
+    pub(crate) retained: Arc<Retained>,
+    pub(crate) clients: Arc<Clients>,
     pub(crate) trimmable: Arc<sweeper::Trimmable>,
     start_locks: [tokio::sync::Mutex<()>; START_LOCKS],
-    pub(crate) number: u32,
-    pub(crate) live_counter: AtomicU64,
     next_shard: AtomicUsize,
     /// Requests that may wait for messages of shared cursors.
     pub(crate) takers: Semaphore,
     secret: [u8; 16],
-    draining: AtomicBool,
     /// A task or thread of the node has ended that must not: the process should end too.
     failed: Arc<Notify>,
     threads: Mutex<Threads>,
@@ -86,7 +85,18 @@ impl Node {
         let trimmable = Arc::new(sweeper::Trimmable::default());
         let durable_topics =
             crate::devices::load_durable_topics(&store, |channel| trimmable.note(channel)).await?;
+        let retained = Arc::new(Retained::new(config.retained_topics));
+        crate::retained::load(&retained, &store).await?;
         let config = Arc::new(config);
+        let planner = Arc::new(Planner {
+            config: config.clone(),
+            durable_topics: RwLock::new(durable_topics),
+            number: u32::from_be_bytes(random()?),
+            // Gates see its low half as numbers: a restart begins elsewhere.
+            live_counter: AtomicU64::new(u64::from(u32::from_be_bytes(random()?))),
+            draining: AtomicBool::new(false),
+            counters: VerbCounters::default(),
+        });
         let mailboxes: Arc<[Arc<Mailbox>]> =
             (0..config.shards).map(|_| Arc::new(Mailbox::new(config.mailbox_bytes))).collect();
         let node = Self {
@@ -96,15 +106,12 @@ impl Node {
                 takers: Semaphore::new(config.takers),
                 shard_counters: (0..config.shards).map(|_| Arc::default()).collect(),
                 commit_counters: Arc::default(),
-                verb_counters: VerbCounters::default(),
-                durable_topics: RwLock::new(durable_topics),
+                planner,
+                retained,
+                clients: Arc::default(),
                 trimmable,
                 start_locks: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
-                number: u32::from_be_bytes(random()?),
-                // Gates see its low half as numbers: a restart begins elsewhere.
-                live_counter: AtomicU64::new(u64::from(u32::from_be_bytes(random()?))),
                 next_shard: AtomicUsize::new(0),
-                draining: AtomicBool::new(false),
                 failed: Arc::new(Notify::new()),
                 threads: Mutex::default(),
                 mailboxes,
@@ -139,6 +146,10 @@ impl Node {
                 counters: inner.shard_counters[index].clone(),
                 queue: inner.queue.clone(),
                 trimmable: inner.trimmable.clone(),
+                planner: inner.planner.clone(),
+                retained: inner.retained.clone(),
+                clients: inner.clients.clone(),
+                mailboxes: inner.mailboxes.clone(),
             };
             threads
                 .shards
@@ -202,7 +213,7 @@ impl Node {
 
     /// What the verbs counted.
     pub fn verb_counters(&self) -> &VerbCounters {
-        &self.inner.verb_counters
+        &self.inner.planner.counters
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
@@ -257,11 +268,7 @@ impl Node {
 
     /// Whether the node still takes work.
     pub(crate) fn check_taking(&self) -> Result<(), Refusal> {
-        if self.inner.draining.load(Ordering::Relaxed) {
-            Err(Code::ShuttingDown.into())
-        } else {
-            Ok(())
-        }
+        self.inner.planner.check_taking()
     }
 
     /// Hands units to the committer and waits for what became of them.
@@ -298,7 +305,7 @@ impl Node {
     /// Ends the node: sessions are told and closed, acks written, the committer finishes what it has.
     /// Blocks until the threads have ended: call it where blocking is allowed.
     pub fn shut_down(&self) {
-        self.inner.draining.store(true, Ordering::Relaxed);
+        self.inner.planner.draining.store(true, Ordering::Relaxed);
         let threads =
             std::mem::take(&mut *self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner));
         if let Some(sweeper) = threads.sweeper {

@@ -3,13 +3,13 @@
 use crate::clock;
 use crate::metrics::VerbCounters;
 use crate::node::{Node, store_refusal};
+use crate::planner::Plan;
 use crate::shard::LiveDone;
-use clarion_core::port::store::{Done, Durability, Publish, Stored, Unit};
+use clarion_core::port::store::{Done, Durability, Stored, Unit};
 use clarion_core::{
-    Address, AddressKind, Code, Content, Epoch, Message, MessageId, Principal, Refusal, Seq, Verb,
+    Address, AddressKind, Code, Content, Epoch, Message, MessageId, Principal, Refusal, Seq,
 };
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
 
 /// How long a message lives.
@@ -83,8 +83,10 @@ impl Node {
         let mut units = Vec::with_capacity(drafts.len());
         let mut live = Vec::new();
         let mut queues = Vec::new();
-        for draft in drafts {
-            planned.push(match self.plan(principal, draft, now) {
+        for mut draft in drafts {
+            // What is handed in without a QoS is as good as QoS 1, unless it is only for those who are there.
+            draft.content.qos = u8::from(draft.expire != Expire::Live);
+            planned.push(match self.inner.planner.plan(principal, draft, now) {
                 Ok(Plan::Stored(publish)) => {
                     if publish.channel.kind() == AddressKind::Queue {
                         queues.push((units.len(), publish.channel.clone()));
@@ -116,67 +118,6 @@ impl Node {
         self.answer(planned, stored)
     }
 
-    pub(crate) fn plan(
-        &self,
-        principal: &Principal,
-        draft: Draft,
-        now: u64,
-    ) -> Result<Plan, Refusal> {
-        self.check_taking()?;
-        let Draft { address, mut content, expire } = draft;
-        let user = (address.kind() == AddressKind::User).then(|| address.id());
-        if !principal.may_for(Verb::Publish, user) {
-            return Err(Refusal::new(Code::Forbidden, "these credentials may not publish there"));
-        }
-        if address.kind() == AddressKind::Group {
-            return Err(Refusal::new(Code::NotFound, "there is no such group"));
-        }
-        let retention = self.inner.config.retention.of(address.kind());
-        if expire == Expire::Live || !self.is_stored(&address) {
-            let counter = self.inner.live_counter.fetch_add(1, Ordering::Relaxed);
-            return Ok(Plan::Live(Arc::new(Message {
-                id: MessageId::live(now, self.inner.number, counter),
-                channel: address,
-                epoch: 0,
-                seq: 0,
-                created_at: now,
-                content: Arc::new(content),
-            })));
-        }
-        if let Expire::Seconds(seconds) = expire {
-            let ms = seconds.saturating_mul(1000);
-            // An expire beyond the channel's age is the channel's age, which needs no mark of its own.
-            let within = retention.age_ms == 0 || ms < retention.age_ms;
-            content.expires_at = within.then(|| now.saturating_add(ms));
-        }
-        Ok(Plan::Stored(Publish {
-            channel: address,
-            content: Arc::new(content),
-            refs: Vec::new(),
-            retention,
-        }))
-    }
-
-    /// Whether somebody may need a message of this channel later.
-    fn is_stored(&self, address: &Address) -> bool {
-        if address.kind() != AddressKind::Topic {
-            return true;
-        }
-        self.is_durable_topic(address) || self.keeps_history(address)
-    }
-
-    /// Whether the configuration gives this channel a history that does not depend on its readers.
-    pub(crate) fn keeps_history(&self, address: &Address) -> bool {
-        match address.kind() {
-            AddressKind::Topic => {
-                let mut stored = self.inner.config.stored_topics.iter();
-                stored.any(|filter| topic_matches(filter, address.id()))
-            }
-            AddressKind::Queue | AddressKind::Dead => false,
-            _ => true,
-        }
-    }
-
     /// Hands live messages to every shard with readers; resolves when their outboxes have taken or counted them, to the
     /// number of deliveries.
     pub(crate) fn post_live(
@@ -192,6 +133,9 @@ impl Node {
                 if set >> shard & 1 == 1 {
                     part.push(message.clone());
                 }
+            }
+            for picked in interest.pick(&message.channel) {
+                picked.post(self.mailboxes(), message.clone());
             }
         }
         drop(interest);
@@ -262,51 +206,10 @@ impl Node {
             answer
         });
         let answers = answers.collect();
-        let counters = &self.inner.verb_counters;
+        let counters = &self.inner.planner.counters;
         VerbCounters::count(&counters.stored, kept);
         VerbCounters::count(&counters.live, live);
         VerbCounters::count(&counters.refused, refused);
         answers
-    }
-}
-
-pub(crate) enum Plan {
-    Stored(Publish),
-    Live(Arc<Message>),
-}
-
-/// Whether a topic matches a filter with `+` and `#` (MQTT 5 §4.7).
-fn topic_matches(filter: &str, topic: &str) -> bool {
-    let mut levels = topic.split('/');
-    for part in filter.split('/') {
-        match (part, levels.next()) {
-            ("#", _) => return true,
-            ("+", Some(_)) => {}
-            (part, Some(level)) if part == level => {}
-            _ => return false,
-        }
-    }
-    levels.next().is_none()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::topic_matches;
-
-    #[test]
-    fn filters() {
-        for (filter, topic, expected) in [
-            ("a/b", "a/b", true),
-            ("a/+", "a/b", true),
-            ("a/+", "a/b/c", false),
-            ("a/#", "a", true),
-            ("a/#", "a/b/c", true),
-            ("#", "x", true),
-            ("+/b", "a/b", true),
-            ("+", "/a", false),
-            ("a", "a/b", false),
-        ] {
-            assert_eq!(topic_matches(filter, topic), expected, "{filter} {topic}");
-        }
     }
 }

@@ -68,8 +68,7 @@ impl Node {
         address: Address,
         group: Option<String>,
     ) -> Result<SharedPlan, Refusal> {
-        let user = (address.kind() == AddressKind::User).then(|| address.id());
-        if !principal.may_for(Verb::Subscribe, user) {
+        if !principal.allows(Verb::Subscribe, &address) {
             return Err(Refusal::new(Code::Forbidden, "these credentials may not read this"));
         }
         if address.kind() == AddressKind::Group {
@@ -94,7 +93,7 @@ impl Node {
         if !self.on_shard(shard, move |s| s.has_shared(&known)).await? {
             self.ensure_shared(&plan, spec.from).await?;
         }
-        let member = TAKERS | self.inner.live_counter.fetch_add(1, Ordering::Relaxed);
+        let member = TAKERS | self.inner.planner.live_counter.fetch_add(1, Ordering::Relaxed);
         let ack_wait = spec.ack_wait.unwrap_or(self.config().ack_wait);
         let (reply, taken) = oneshot::channel();
         let taker = Taker {

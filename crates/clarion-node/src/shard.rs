@@ -17,32 +17,40 @@ mod live;
 mod mailbox;
 mod members;
 mod outbox;
+mod peer;
 mod session;
 mod slab;
 mod takers;
 mod timers;
+mod voice;
 mod written;
 
 pub(crate) use mailbox::{Job, LiveDone, Mail, Mailbox};
+pub(crate) use peer::PeerReply;
 pub(crate) use session::SessionView;
 pub(crate) use slab::SessionKey;
 pub(crate) use takers::{Taken, Taker};
 
 use crate::attach::SharedPlan;
+use crate::clients::Clients;
 use crate::committer::CommitQueue;
 use crate::config::NodeConfig;
 use crate::interest::Interest;
 use crate::metrics::ShardCounters;
+use crate::planner::Planner;
+use crate::retained::Retained;
 use crate::sweeper::Trimmable;
 use catch_up::Waiter;
 use clarion_core::catch_up::CatchUp;
 use clarion_core::port::store::Store;
+use clarion_core::topic_tree::TopicTree;
 use clarion_core::{Millis, Seq};
 use deliver::Frames;
 use device::Device;
 use gates::Gates;
-use live::LiveLists;
+use live::{LiveLists, TopicEntry};
 use members::{Shared, SharedKey};
+use peer::{Publishing, Wills};
 use session::Session;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
@@ -58,6 +66,9 @@ use tokio::time::Instant;
 /// Loads (heads and cursors of a new session) under way at once.
 const LOADS_MAX: usize = 32;
 
+/// What is read from a connection before others have their turn.
+const INPUT_BYTES: usize = 64 << 10;
+
 /// What a shard shares with the rest of the node.
 pub(crate) struct ShardContext {
     pub(crate) index: usize,
@@ -68,6 +79,17 @@ pub(crate) struct ShardContext {
     pub(crate) counters: Arc<ShardCounters>,
     pub(crate) queue: Arc<CommitQueue>,
     pub(crate) trimmable: Arc<Trimmable>,
+    pub(crate) planner: Arc<Planner>,
+    pub(crate) retained: Arc<Retained>,
+    pub(crate) clients: Arc<Clients>,
+    pub(crate) mailboxes: Arc<[Arc<Mailbox>]>,
+}
+
+impl ShardContext {
+    /// Runs something on another shard; nothing, when that has ended.
+    fn post_job(&self, shard: usize, body: impl FnOnce(&Rc<Shard>) + Send + 'static) {
+        self.mailboxes[shard].post(Mail::Job(Box::new(body)));
+    }
 }
 
 struct State {
@@ -75,6 +97,14 @@ struct State {
     /// Sessions that lists leave out.
     hidden: usize,
     live: LiveLists,
+    /// Peers' subscriptions to filters with wildcards.
+    filters: TopicTree<Vec<TopicEntry>>,
+    /// What matches the message that is being delivered; empty in between.
+    matched: Vec<TopicEntry>,
+    publishing: Publishing,
+    wills: Wills,
+    /// Peers whose packets wait and may be heard.
+    peers_waiting: Vec<SessionKey>,
     /// Shared cursors that are in use.
     shared: Slab<Shared>,
     shared_by_plan: HashMap<SharedPlan, SharedKey>,
@@ -112,7 +142,10 @@ pub(crate) struct Shard {
     context: ShardContext,
     state: RefCell<State>,
     loads: Semaphore,
+    /// What is read from connections.
     input: RefCell<Box<[u8]>>,
+    /// What their layers make of it.
+    plain: RefCell<Vec<u8>>,
     closing: Cell<bool>,
     /// What leases and delays are measured by, since the clock may jump.
     mono: Instant,
@@ -132,6 +165,11 @@ impl Shard {
             sessions: Slab::new(),
             hidden: 0,
             live: LiveLists::default(),
+            filters: TopicTree::default(),
+            matched: Vec::new(),
+            publishing: Publishing::default(),
+            wills: Wills::default(),
+            peers_waiting: Vec::new(),
             shared: Slab::new(),
             shared_by_plan: HashMap::new(),
             ready: Vec::new(),
@@ -156,7 +194,8 @@ impl Shard {
             context,
             state: RefCell::new(state),
             loads: Semaphore::new(LOADS_MAX),
-            input: RefCell::new(vec![0; 4096].into()),
+            input: RefCell::new(vec![0; INPUT_BYTES].into()),
+            plain: RefCell::default(),
             closing: Cell::new(false),
             mono: Instant::now(),
         }
@@ -177,6 +216,9 @@ impl Shard {
                 self.raise_head(&channel, dropped);
             }
             self.run_timers();
+            self.run_wills();
+            self.hear_waiting();
+            self.flush_publishes();
             self.hear_early();
             self.begin_replays();
             self.hand_out_ready();
@@ -206,6 +248,12 @@ impl Shard {
                 // The connection may have gone while this waited; the session then ends by its link.
                 let _ = reply.send(self.attach(*attach));
             }
+            Mail::AttachPeer(attach, reply) => {
+                // As above.
+                let _ = reply.send(self.attach_peer(*attach));
+            }
+            Mail::Published(who, answer) => self.publishes_committed(who, &answer),
+            Mail::Share(message, picked) => self.deliver_share(&message, &picked),
             Mail::Job(job) => job(self),
         }
     }
@@ -220,6 +268,8 @@ impl Shard {
             && state.devices.values().all(|d| d.set.is_clean())
             && state.shared.iter().all(|(_, shared)| clean(shared))
             && state.gates.is_clean()
+            && state.wills.is_empty()
+            && state.publishing.is_empty()
     }
 
     /// Milliseconds since the shard began.

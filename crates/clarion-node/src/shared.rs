@@ -51,7 +51,9 @@ impl Node {
     }
 
     async fn has_shared(&self, plan: &SharedPlan) -> Result<bool, Refusal> {
-        if plan.channel.kind() == AddressKind::Topic && !self.is_durable_topic(&plan.channel) {
+        if plan.channel.kind() == AddressKind::Topic
+            && !self.inner.planner.is_durable_topic(&plan.channel)
+        {
             return Ok(false);
         }
         let readers = self.store().readers(plan.channel.clone()).await.map_err(store_refusal)?;

@@ -79,7 +79,7 @@ async fn sweep_store(node: &Node) {
 /// Trims a channel below what its cursors still need. A queue that nobody has read yet keeps everything; a topic that
 /// nobody reads durably any more keeps nothing.
 async fn trim_acked(node: &Node, channel: &Address) -> Result<(), Refusal> {
-    if node.keeps_history(channel) {
+    if node.inner.planner.keeps_history(channel) {
         return Ok(());
     }
     let heads = node.store().heads(vec![channel.clone()]).await.map_err(store_refusal)?;

@@ -1,4 +1,4 @@
-//! `clarion bench`: loads a running server over HTTP or gRPC and measures both ends.
+//! `clarion bench`: loads a running server over HTTP, gRPC or MQTT and measures both ends.
 //!
 //! Owns: the workloads, the cheap load generator under them, and the one form in which every measurement is told
 //! ([`Report`]). One thread, so that most of the machine is left to the server. Must not know: the server's insides
@@ -12,6 +12,7 @@ mod http;
 mod idle;
 mod lanes;
 mod meter;
+mod mqtt;
 mod offline;
 mod payload;
 mod posting;
@@ -74,6 +75,8 @@ enum Workload {
     Stalled(fanout::StalledArgs),
     /// The workloads over gRPC.
     Grpc(grpc::Args),
+    /// The workloads over MQTT, against any broker or beside Mosquitto.
+    Mqtt(mqtt::Args),
     /// The node's committer alone, in this process, without HTTP.
     Committer(committer::Args),
 }
@@ -103,6 +106,12 @@ enum BenchError {
     Other(String),
 }
 
+impl From<rustix::io::Errno> for BenchError {
+    fn from(error: rustix::io::Errno) -> Self {
+        Self::Io(error.into())
+    }
+}
+
 impl BenchError {
     /// Another request may succeed: RESOURCE_EXHAUSTED or UNAVAILABLE.
     fn is_passing(&self) -> bool {
@@ -114,15 +123,29 @@ impl Bench {
     /// Prints a measurement.
     fn tell(&self, report: &Report) {
         self.progress.clear();
-        let line = if self.json { report.json() } else { report.table() };
-        let _ = writeln!(io::stdout(), "{line}");
+        print(&if self.json { report.json() } else { report.table() });
     }
+}
+
+/// One line of the command's output; whoever closed the pipe does not want it.
+fn print(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
 }
 
 /// Runs the command.
 pub(crate) fn run(args: Args) -> ExitCode {
-    let result = block_on(LocalSet::new().run_until(measure(args)));
-    match result.map_err(BenchError::from).and_then(|done| done) {
+    let result = match args.workload {
+        // It has a loop of its own.
+        Workload::Mqtt(workload) => {
+            let progress = &Progress::new(args.progress);
+            let (pid, ready_file, json) = (args.pid, args.ready_file, args.json);
+            mqtt::run(&workload, &mqtt::Shared { pid, ready_file, progress, json })
+        }
+        _ => block_on(LocalSet::new().run_until(measure(args)))
+            .map_err(BenchError::from)
+            .and_then(|done| done),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error @ BenchError::Unreachable { .. }) => {
             complain(&error.to_string(), exit::UNAVAILABLE)
@@ -136,8 +159,7 @@ async fn measure(args: Args) -> Result<(), BenchError> {
     if let Workload::Committer(workload) = args.workload {
         let report = committer::run(workload, &progress).await?;
         progress.clear();
-        let line = if args.json { report.json() } else { report.table() };
-        let _ = writeln!(io::stdout(), "{line}");
+        print(&if args.json { report.json() } else { report.table() });
         return Ok(());
     }
     let (url, key) = (&args.server.url, args.server.key());
@@ -163,7 +185,7 @@ async fn measure(args: Args) -> Result<(), BenchError> {
         Workload::Offline(workload) => offline::run(&bench, workload).await,
         Workload::Grpc(workload) => grpc::run(&bench, key, workload).await,
         Workload::Stalled(workload) => fanout::run_stalled(&bench, &workload).await,
-        Workload::Committer(_) => Ok(()),
+        Workload::Committer(_) | Workload::Mqtt(_) => Ok(()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The command line: names and options. Must not know: what the commands do.
 
-use crate::{bench, commands, inspect, listen, proto, publish, serve};
+use crate::{bench, commands, inspect, listen, passwd, proto, publish, serve, token};
 use std::process::ExitCode;
 
 /// A message push server in one binary.
@@ -23,6 +23,10 @@ enum Command {
     Bench(bench::Args),
     /// Print what a data directory holds.
     Inspect(inspect::Args),
+    /// Set or delete a user's password in a password file.
+    Passwd(passwd::Args),
+    /// Make a JSON Web Token for a user.
+    Token(token::Args),
     /// Check a configuration and start nothing.
     CheckConfig(commands::CheckArgs),
     /// Print the keys of the configuration.
@@ -40,6 +44,8 @@ impl Cli {
             Command::Listen(args) => listen::run(args),
             Command::Bench(args) => bench::run(args),
             Command::Inspect(args) => inspect::run(&args),
+            Command::Passwd(args) => passwd::run(&args),
+            Command::Token(args) => token::run(&args),
             Command::CheckConfig(args) => commands::check(&args),
             Command::Config(args) => commands::print(&args),
             Command::Proto(args) => proto::run(&args),

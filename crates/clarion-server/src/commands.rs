@@ -2,6 +2,7 @@
 
 use crate::{
     config::{Config, Problem, Sources, read_file, render},
+    credentials,
     exit::{self, Failure},
 };
 use std::{
@@ -59,7 +60,7 @@ impl SourceArgs {
 }
 
 #[expect(clippy::print_stderr, reason = "this is a command's output")]
-fn report(problems: &[Problem]) -> ExitCode {
+pub(crate) fn report(problems: &[Problem]) -> ExitCode {
     for problem in problems {
         eprintln!("clarion: {problem}");
     }
@@ -78,7 +79,10 @@ pub(crate) struct CheckArgs {
 /// `clarion check-config`.
 pub(crate) fn check(args: &CheckArgs) -> ExitCode {
     match args.sources.load_or_report() {
-        Ok(_) => say("ok\n"),
+        Ok(config) => match credentials::load_all(&config) {
+            Ok(_) => say("ok\n"),
+            Err(problems) => report(&problems),
+        },
         Err(code) => code,
     }
 }

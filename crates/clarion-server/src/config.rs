@@ -7,21 +7,25 @@
 
 mod check;
 pub(crate) mod cidr;
-mod kinds;
+pub(crate) mod kinds;
 pub(crate) mod listeners;
 pub(crate) mod mikudos_file;
 pub(crate) mod principals;
 mod reader;
 pub(crate) mod render;
+mod rules;
 pub(crate) mod sections;
 mod suggest;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tls;
 mod tree;
 
 pub(crate) use reader::Problem;
 use reader::{At, Reader, Section, Table};
+pub(crate) use rules::read_rules_file;
 pub(crate) use sections::Config;
+pub(crate) use tree::Origin;
 
 use listeners::{Dialect, check_built};
 use std::{
@@ -30,7 +34,7 @@ use std::{
     io::Read,
     path::{Path, PathBuf},
 };
-use tree::{Flat, Known, Node, Origin, flatten, parse_yaml, unknown_key};
+use tree::{Flat, Known, Node, flatten, parse_yaml, unknown_key};
 
 /// The text in front of the names of environment variables.
 const ENV_PREFIX: &str = "CLARION_";

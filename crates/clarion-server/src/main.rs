@@ -4,14 +4,17 @@ mod bench;
 mod cli;
 mod commands;
 mod config;
+mod credentials;
 mod data_dir;
 mod exit;
 mod inspect;
 mod listen;
 mod logs;
+mod passwd;
 mod proto;
 mod publish;
 mod serve;
+mod token;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -10,13 +10,18 @@ mod start_table;
 mod wire;
 
 use crate::{
-    commands::SourceArgs,
-    config::{Config, listeners::ListenerKind},
+    commands::{SourceArgs, report},
+    config::{
+        Config,
+        listeners::{Dialect, Listener, ListenerKind},
+    },
+    credentials::{self, Loaded},
     data_dir,
     exit::{self, Failure},
     logs,
 };
 use clarion_edge::Stop;
+use clarion_edge::auth::Authenticator;
 use clarion_edge::http::App;
 use clarion_node::Node;
 use clarion_store::Engine;
@@ -44,6 +49,10 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
+    let loaded = match credentials::load_all(&config) {
+        Ok(loaded) => loaded,
+        Err(problems) => return report(&problems),
+    };
     logs::init(&config.log);
     for notice in config.mikudos_file.iter().flat_map(|file| &file.ignored) {
         tracing::warn!("{notice}");
@@ -57,12 +66,12 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         .enable_all()
         .build();
     match runtime {
-        Ok(runtime) => exit::code_of(runtime.block_on(serve(&config, args, cores))),
+        Ok(runtime) => exit::code_of(runtime.block_on(serve(&config, loaded, args, cores))),
         Err(error) => Failure::new(exit::SOFTWARE, format!("no runtime: {error}")).report(),
     }
 }
 
-async fn serve(config: &Config, args: &Args, cores: usize) -> Result<(), Failure> {
+async fn serve(config: &Config, loaded: Loaded, args: &Args, cores: usize) -> Result<(), Failure> {
     if let Some(path) = &args.ready_file {
         ready::clear(path)?;
     }
@@ -73,28 +82,14 @@ async fn serve(config: &Config, args: &Args, cores: usize) -> Result<(), Failure
     let node = Node::start(wire::node_config(config, cores), engine.store())
         .await
         .map_err(|error| Failure::new(exit::IO, format!("the node cannot start: {error}")))?;
+    let auth = wire::authenticator(config, loaded, cores)
+        .map_err(|error| Failure::new(exit::SOFTWARE, error))?;
     announce(config, &opened, args)?;
     let (stop, stopping) = watch::channel(Stop::Run);
-    let mut servers = JoinSet::new();
-    for open in opened {
-        let Some(listener) = config.listeners.iter().find(|listener| listener.name == open.name)
-        else {
-            continue;
-        };
-        match listener.kind() {
-            ListenerKind::Http => {
-                let app = App::new(node.clone(), wire::http_config(config, listener));
-                servers.spawn(clarion_edge::http::serve(open.socket, app, stopping.clone()));
-            }
-            ListenerKind::Grpc => {
-                let told = wire::grpc_config(config, listener, open.address.port());
-                let (node, stopping) = (node.clone(), stopping.clone());
-                servers.spawn(clarion_edge::grpc::serve(open.socket, node, told, stopping));
-            }
-        }
-    }
+    let mut servers = spawn_servers(config, opened, &node, &auth, &stopping)?;
     let ended = tokio::select! {
-        signal = signals.next() => {
+        // This thread serves nothing, so files may be read on it.
+        signal = signals.stop(|| credentials::reload(config, &auth)) => {
             tracing::info!(signal, "stopping");
             Ok(())
         }
@@ -112,11 +107,52 @@ async fn serve(config: &Config, args: &Args, cores: usize) -> Result<(), Failure
             Ok(()) => return ended,
             Err(_) => "the shutdown took too long: the store was not closed",
         },
-        _ = signals.next() => "a second signal: the store was not closed",
+        _ = signals.stop(|| ()) => "a second signal: the store was not closed",
     };
     tracing::warn!("{cut_off}");
     // Threads that still run would hold the exit; nothing acknowledged depends on them.
     std::process::exit(i32::from(ended.map_or_else(|failure| failure.code, |()| 0)));
+}
+
+/// Serves every listener.
+fn spawn_servers(
+    config: &Config,
+    opened: Vec<open::Opened>,
+    node: &Node,
+    auth: &Authenticator,
+    stopping: &watch::Receiver<Stop>,
+) -> Result<JoinSet<std::io::Result<()>>, Failure> {
+    let mut servers = JoinSet::new();
+    let peers = wire::mqtt_peers(config);
+    let mqtt = |listener: &Listener| {
+        let tls = credentials::load_tls(listener)
+            .map_err(|problem| Failure::new(exit::USAGE, problem.to_string()))?;
+        let told = wire::mqtt_config(config, listener, tls, peers.clone());
+        Ok::<_, Failure>(clarion_edge::mqtt::App::new(node.clone(), auth.clone(), told))
+    };
+    for open in opened {
+        let Some(listener) = config.listeners.iter().find(|listener| listener.name == open.name)
+        else {
+            continue;
+        };
+        let (socket, stopping) = (open.socket, stopping.clone());
+        match listener.kind() {
+            ListenerKind::Http => {
+                let app = App::new(node.clone(), wire::http_config(config, listener, auth));
+                let speaks = listener.speaks(Dialect::Mqtt);
+                let mqtt = speaks.then(|| mqtt(listener)).transpose()?;
+                servers.spawn(clarion_edge::http::serve(socket, app, mqtt, stopping));
+            }
+            ListenerKind::Mqtt => {
+                servers.spawn(clarion_edge::mqtt::serve(socket, mqtt(listener)?, stopping));
+            }
+            ListenerKind::Grpc => {
+                let told = wire::grpc_config(config, listener, open.address.port(), auth);
+                servers.spawn(clarion_edge::grpc::serve(socket, node.clone(), told, stopping));
+            }
+        }
+    }
+    Ok(servers)
 }
 
 async fn open_engine(config: &Config) -> Result<Engine, Failure> {

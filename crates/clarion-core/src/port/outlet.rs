@@ -38,6 +38,12 @@ pub enum CloseReason {
     TooSlow,
     /// More messages were given back and wait for another time than may.
     TooManyNacks,
+    /// Another connection took its client id.
+    TakenOver,
+    /// Its client was silent for longer than it had said.
+    KeepAlive,
+    /// What it proved its identity with is no longer valid.
+    Expired,
 }
 
 impl CloseReason {
@@ -50,6 +56,9 @@ impl CloseReason {
             Self::Finished => "finished",
             Self::TooSlow => "too_slow",
             Self::TooManyNacks => "too_many_nacks",
+            Self::TakenOver => "taken_over",
+            Self::KeepAlive => "keep_alive",
+            Self::Expired => "expired",
         }
     }
 }

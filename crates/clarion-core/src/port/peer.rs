@@ -9,7 +9,7 @@
 //! Invariants: every ask has one outcome, in the order of asks; a peer owns the numbers of its window (packet ids), the
 //! shard counts how many are out. Must not know: any wire form, how anything is matched or stored.
 
-use super::outlet::Outlet;
+use super::outlet::{Given, Outlet};
 use crate::{Address, Content, Epoch, Message, Millis, Refusal, Seq};
 
 /// What one packet came to.
@@ -86,6 +86,16 @@ pub struct Receipt {
     pub readers: bool,
 }
 
+/// Whether a connection goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Goes {
+    /// It does.
+    On,
+    /// It ends as with [`Ask::End`], its will is published. The last bytes are in `out` already.
+    End,
+}
+
 /// How a subscription wants its messages. `filter` + `share` name it within its session; the same again replaces it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subscribe {
@@ -93,7 +103,8 @@ pub struct Subscribe {
     pub filter: Box<str>,
     /// The group of `$share/<group>/<filter>`.
     pub share: Option<Box<str>>,
-    /// It is the session's user's feed, not a filter.
+    /// It is the session's user's feed, not a filter. A session has one feed, whatever the topic: asking again changes the
+    /// options and moves nothing.
     pub feed: bool,
     /// How.
     pub options: SubOptions,
@@ -108,6 +119,8 @@ pub struct Unsubscribe {
     pub filter: Box<str>,
     /// As given.
     pub share: Option<Box<str>>,
+    /// It is the feed that ends.
+    pub feed: bool,
 }
 
 /// Small, since live lists hold it for each subscription.
@@ -177,8 +190,14 @@ pub struct Will {
 pub trait Peer: Outlet {
     /// Handles the next packet of `bytes`, which is never empty.
     fn hear(&mut self, bytes: &[u8], now: Millis, out: &mut Vec<u8>) -> Heard;
-    /// What became of a publish.
-    fn published(&mut self, token: u32, result: Result<Receipt, Refusal>, out: &mut Vec<u8>);
+    /// What became of a publish. Versions that cannot refuse one end the connection over it, so that the client sends it
+    /// again.
+    fn published(
+        &mut self,
+        token: u32,
+        result: Result<Receipt, Refusal>,
+        out: &mut Vec<u8>,
+    ) -> Goes;
     /// The subscriptions of this token are made.
     fn subscribed(&mut self, token: u32, out: &mut Vec<u8>);
     /// Those of this token have ended; whether each was there.
@@ -187,6 +206,9 @@ pub trait Peer: Outlet {
     fn give(&mut self, delivery: Delivery<'_>, out: &mut Vec<u8>) -> Gave;
     /// Whether deliveries of the feed take places in the window (QoS above 0).
     fn feed_is_numbered(&self) -> bool;
-    /// The connection has ended: its will, once.
-    fn will(&mut self) -> Option<Will>;
+    /// Whether this client may and can have a message of the feed (No Local, its maximum packet size, its life is not over);
+    /// one that it cannot counts as acked. Asked before [`Outlet::before`].
+    fn takes(&self, given: Given<'_>, frame_len: usize) -> bool;
+    /// The connection has ended: its will, once. Its life counts from when it is to be published.
+    fn will(&mut self, now: Millis) -> Option<Will>;
 }

@@ -8,7 +8,6 @@ use super::route::App;
 use super::socket::Broken;
 use super::status::{refused, told, too_long_by};
 use crate::stop::Stop;
-use crate::trust::bearer;
 use bytes::{Buf, Bytes, BytesMut};
 use clarion_core::{Code, Principal, Refusal};
 use clarion_wire::grpc::FRAME_HEAD_BYTES;
@@ -32,12 +31,13 @@ pub(crate) struct Call {
 }
 
 /// Who calls.
-pub(crate) fn principal(app: &App, metadata: &HeaderMap) -> Result<Principal, Status> {
+pub(crate) async fn principal(app: &App, metadata: &HeaderMap) -> Result<Principal, Status> {
     if !app.config.auth_required {
         return Ok(app.open_principal.clone());
     }
     let header = metadata.get("authorization").and_then(|header| header.to_str().ok());
-    bearer(&app.config.keys, header).map_err(|refusal| refused(&refusal))
+    let identity = app.config.auth.header(header).await.map_err(|refusal| refused(&refusal))?;
+    Ok(identity.principal)
 }
 
 /// Serves a unary call.
@@ -65,7 +65,7 @@ where
     F: Future<Output = Result<Res, Status>>,
 {
     let Call { app, request, .. } = call;
-    let principal = principal(&app, request.headers())?;
+    let principal = principal(&app, request.headers()).await?;
     let (parts, body) = request.into_parts();
     let reading = read::<Req>(&app, &parts.headers, body);
     let (message, _room) = match tokio::time::timeout(app.config.body_timeout, reading).await {

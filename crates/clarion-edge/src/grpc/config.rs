@@ -1,6 +1,7 @@
 //! What a gRPC listener is told at its start: plain, validated values.
 
-use crate::trust::{AllowFrom, ApiKey};
+use crate::auth::Authenticator;
+use crate::trust::AllowFrom;
 use clarion_core::mode::Mode;
 use clarion_wire::publish::PublishLimits;
 use std::time::Duration;
@@ -21,10 +22,10 @@ pub struct Speaks {
 pub struct GrpcConfig {
     /// The listener's name.
     pub name: String,
-    /// Whether calls need a key.
+    /// Whether calls need a proof of identity.
     pub auth_required: bool,
-    /// The keys.
-    pub keys: Vec<ApiKey>,
+    /// What proves an identity.
+    pub auth: Authenticator,
     /// Whence connections are taken; `None` = from everywhere.
     pub allow_from: Option<AllowFrom>,
     /// Its services.

@@ -22,6 +22,9 @@ pub(crate) fn ended(reason: CloseReason, retry_ms: u64) -> Status {
         CloseReason::Store => super::refused(&Code::StoreUnavailable.into()),
         CloseReason::TooSlow => Status::unavailable("the client took nothing for too long"),
         CloseReason::Kicked => Status::unavailable("an administrator ended the stream"),
+        CloseReason::TakenOver => Status::unavailable("another stream took its place"),
+        CloseReason::KeepAlive => Status::unavailable("the client was silent for too long"),
+        CloseReason::Expired => super::refused(&Code::Unauthenticated.into()),
     };
     status.metadata_mut().insert(PUSHBACK, retry_ms.into());
     status

@@ -41,7 +41,7 @@ impl App {
         Ok(Arc::new(Self {
             streams: Arc::new(Semaphore::new(config.streams)),
             bodies: Bodies::new(config.bodies_bytes),
-            open_principal: Principal::open(),
+            open_principal: config.auth.open(None, None).principal,
             started: Instant::now(),
             quiet: mikudos::Quiet::default(),
             described: Described::new(config.speaks).await?,
@@ -83,7 +83,7 @@ async fn route(call: Call) -> Response<Body> {
     let speaks = call.app.config.speaks;
     let handled = match service {
         "clarion.v1.Clarion" if speaks.grpc => match method {
-            "Subscribe" => Ok(subscribe::subscribe(call)),
+            "Subscribe" => Ok(subscribe::subscribe(call).await),
             _ => native::call(method, call).await,
         },
         "message_pusher.MessagePusher" | "message_pusher.Message_pusher" if speaks.mikudos => {

@@ -22,16 +22,16 @@ use tonic::Status;
 use tonic::body::Body;
 
 /// Opens the stream.
-pub(super) fn subscribe(call: Call) -> Response<Body> {
-    match open(call) {
+pub(super) async fn subscribe(call: Call) -> Response<Body> {
+    match open(call).await {
         Ok(response) => response,
         Err(status) => status.into_http(),
     }
 }
 
-fn open(call: Call) -> Result<Response<Body>, Status> {
+async fn open(call: Call) -> Result<Response<Body>, Status> {
     let Call { app, request, broken, stop } = call;
-    let principal = principal(&app, request.headers())?;
+    let principal = principal(&app, request.headers()).await?;
     let place = app.streams.clone().try_acquire_owned();
     let place = place.map_err(|_| refused(&Code::TooManyStreams.into()))?;
     let (parts, body) = request.into_parts();

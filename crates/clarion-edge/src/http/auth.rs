@@ -1,11 +1,10 @@
-//! Who asks: bearer keys, and what an open listener demands instead.
+//! Who asks: keys, tokens and passwords, and what an open listener demands instead.
 //!
 //! Invariant: with `auth: none` only requests to an IP address or `localhost` are answered (a page in a browser cannot
 //! reach an open listener under a name of its own), and bodies must be JSON by content type (no simple form posts).
 
 use super::problem::Failure;
 use super::router::App;
-use crate::trust::bearer;
 use axum::extract::{FromRequestParts, Request};
 use clarion_core::{Code, Principal, Refusal};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
@@ -21,16 +20,16 @@ impl FromRequestParts<Arc<App>> for Caller {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Failure> {
-        Ok(Self(authenticate(app, &parts.headers)?))
+        Ok(Self(authenticate(app, &parts.headers).await?))
     }
 }
 
-fn authenticate(app: &App, headers: &HeaderMap) -> Result<Principal, Refusal> {
+async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Principal, Refusal> {
     if !app.config.auth_required {
         return Ok(app.open_principal.clone());
     }
     let header = headers.get(AUTHORIZATION).and_then(|header| header.to_str().ok());
-    bearer(&app.config.keys, header)
+    Ok(app.config.auth.header(header).await?.principal)
 }
 
 /// What every request to this listener must satisfy.
@@ -50,7 +49,8 @@ pub(super) fn check_host(app: &App, request: &Request) -> Result<(), Refusal> {
     if allowed { Ok(()) } else { Err(Code::HostForbidden.into()) }
 }
 
-fn is_ip_or_localhost(host: &str) -> bool {
+/// Whether a host, with or without a port, is one that no page in a browser can have for a name of its own.
+pub(crate) fn is_ip_or_localhost(host: &str) -> bool {
     let is_port = |port: &str| port.parse::<u16>().is_ok();
     let name = match host.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {

@@ -1,6 +1,7 @@
 //! What an HTTP listener is told at its start: plain, validated values.
 
-use crate::trust::{AllowFrom, ApiKey};
+use crate::auth::Authenticator;
+use crate::trust::AllowFrom;
 use clarion_wire::publish::PublishLimits;
 use std::time::Duration;
 
@@ -9,10 +10,10 @@ use std::time::Duration;
 pub struct HttpConfig {
     /// The listener's name.
     pub name: String,
-    /// Whether requests need a key.
+    /// Whether requests need a proof of identity.
     pub auth_required: bool,
-    /// The keys.
-    pub keys: Vec<ApiKey>,
+    /// What proves an identity.
+    pub auth: Authenticator,
     /// Whence connections are taken; `None` = from everywhere.
     pub allow_from: Option<AllowFrom>,
     /// Bounds of one publish.

@@ -86,6 +86,8 @@ impl Drop for Streaming {
 /// The socket; notes when bytes come, and gives hyper's own refusals the body that every refusal has.
 struct Socket {
     stream: TcpStream,
+    /// What was read of it already.
+    head: Vec<u8>,
     shared: Arc<Shared>,
 }
 
@@ -120,11 +122,21 @@ impl AsyncRead for Socket {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let result = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if buffer.filled().len() > before {
-            self.shared.head_began.store(true, Relaxed);
+        if !self.head.is_empty() {
+            let length = self.head.len().min(buffer.remaining());
+            buffer.put_slice(&self.head[..length]);
+            self.head.drain(..length);
         }
-        result
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() == before {
+            return read;
+        }
+        self.shared.head_began.store(true, Relaxed);
+        // Something came, whatever there is of more.
+        match read {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            _ => Poll::Ready(Ok(())),
+        }
     }
 }
 
@@ -236,27 +248,35 @@ impl Deadline {
     }
 }
 
+/// A connection, and what was read of it to tell what it speaks.
+pub(super) struct Begun {
+    pub(super) stream: TcpStream,
+    pub(super) head: Vec<u8>,
+    /// When it was accepted.
+    pub(super) at: Instant,
+}
+
 /// Serves a connection to its end.
 pub(super) async fn run(
     app: Arc<App>,
     router: Router,
-    stream: TcpStream,
+    begun: Begun,
     place: OwnedSemaphorePermit,
     shutdown: watch::Receiver<Stop>,
 ) {
+    let Begun { stream, head, at } = begun;
     let shared = Arc::new(Shared::default());
     let limits = [app.config.idle_timeout, app.config.head_timeout];
-    let socket = TokioIo::new(Socket { stream, shared: shared.clone() });
+    let socket = TokioIo::new(Socket { stream, head, shared: shared.clone() });
     let connection = http1::Builder::new()
         .max_header_size(app.config.head_bytes)
         .max_buf_size(READ_BUFFER_MAX.max(app.config.head_bytes))
         .half_close(false)
         .serve_connection(socket, Routed { router, shared: shared.clone() });
     let mut connection = Box::new(connection);
-    let first = Instant::now() + limits[1];
     let mut deadline = Deadline {
-        sleep: Box::pin(tokio::time::sleep_until(first)),
-        since: Instant::now(),
+        sleep: Box::pin(tokio::time::sleep_until(at + limits[1])),
+        since: at,
         state: Some(true),
     };
     let mut stopping = pin!(reached(shutdown, Stop::Finish));
@@ -323,7 +343,9 @@ async fn give_to_shard(
         Ok(pair) => pair,
         Err(error) => return tracing::debug!(%error, "a stream's connection could not be taken"),
     };
-    if let Err(refusal) = app.node.attach(plan, outlet, Link::Tcp(stream), Box::new(places)).await {
+    if let Err(refusal) =
+        app.node.attach(plan, outlet, Link::Tcp(stream, None), Box::new(places)).await
+    {
         // The shard wrote nothing: the client still waits for a head.
         let _ = io::Write::write(&mut &spare, &raw_response(refusal.code));
     }

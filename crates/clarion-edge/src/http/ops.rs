@@ -79,7 +79,7 @@ pub(super) async fn metrics(
     State(app): State<Arc<App>>,
     Caller(principal): Caller,
 ) -> Result<Response, Failure> {
-    if !principal.may(Verb::Read) {
+    if !principal.may(Verb::Read) || principal.is_one_user() {
         return Err(Code::Forbidden.into());
     }
     let disk_bytes = app.node.store_health().await.disk_bytes;

@@ -75,11 +75,18 @@ pub(crate) fn problem_json(refusal: &Refusal) -> Vec<u8> {
 
 /// A refusal as a whole HTTP/1.1 response that closes the connection, for those that reach no handler.
 pub(crate) fn raw_response(code: Code) -> Vec<u8> {
-    let body = problem_json(&code.into());
-    let reason = hyper::StatusCode::from_u16(code.http()).ok().and_then(|s| s.canonical_reason());
+    raw_refusal(&code.into(), "")
+}
+
+/// The same with a reason, and further header lines that end with CRLF.
+pub(crate) fn raw_refusal(refusal: &Refusal, headers: &str) -> Vec<u8> {
+    let body = problem_json(refusal);
+    let status = refusal.code.http();
+    let reason = hyper::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason());
     let mut response = format!(
-        "HTTP/1.1 {} {}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-        code.http(),
+        "HTTP/1.1 {} {}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n{headers}connection: \
+         close\r\n\r\n",
+        status,
         reason.unwrap_or_default(),
         body.len()
     )

@@ -38,7 +38,7 @@ impl App {
             secret: Arc::new(node.secret()),
             streams: Arc::new(Semaphore::new(config.streams)),
             bodies: Bodies::new(config.bodies_bytes),
-            open_principal: Principal::open(),
+            open_principal: config.auth.open(None, None).principal,
             openapi: openapi_json(),
             node,
             config,

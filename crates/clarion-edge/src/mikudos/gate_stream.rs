@@ -40,7 +40,7 @@ fn group(app: &App, metadata: &HeaderMap) -> Result<String, Status> {
 
 async fn try_open(call: Call) -> Result<Response<Body>, Status> {
     let (app, request) = (call.app.clone(), call.request);
-    let principal = principal(&app, request.headers())?;
+    let principal = principal(&app, request.headers()).await?;
     let group = group(&app, request.headers())?;
     let place = app.streams.clone().try_acquire_owned();
     let place = place.map_err(|_| refused(&Code::TooManyStreams.into()))?;

@@ -171,7 +171,7 @@ fn shards_hear_of_a_commit_before_its_publisher_even_when_they_came_during_it() 
     let mut mails = Vec::new();
     fixture.mailbox.drain(&mut mails);
     match &mails[..] {
-        [crate::shard::Mail::Records(records)] => assert_eq!(records[0].seq, 1),
+        [Mail::Records(records)] => assert_eq!(records[0].seq, 1),
         _ => panic!("{} mails", mails.len()),
     }
     fixture.end();

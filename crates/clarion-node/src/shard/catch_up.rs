@@ -1,6 +1,7 @@
 //! Catching up: pages from the store for subscriptions that are behind, as their outboxes drain.
 
 use super::deliver::{make_room, put, window_open};
+use super::session::{Session, SubEntry};
 use super::written::{Sent, note_sent};
 use super::{SessionKey, Shard, State};
 use crate::attach::Start;
@@ -17,6 +18,12 @@ use std::rc::Rc;
 pub(super) struct Waiter {
     key: SessionKey,
     sub: u16,
+    turn: u16,
+}
+
+/// The subscription of a waiter, if it is still there.
+fn entry_of<'a>(session: &'a mut Session, waiter: &Waiter) -> Option<&'a mut SubEntry> {
+    session.subs.get_mut(usize::from(waiter.sub)).filter(|entry| entry.turn == waiter.turn)
 }
 
 impl Shard {
@@ -29,7 +36,8 @@ impl Shard {
             config.outbox_bytes,
             config.outbox_messages.div_ceil(2),
         );
-        if !half || session.closing.is_some() || session.credit == Some(0) {
+        let spent = session.credit == Some(0) && session.outlet.uses_credit();
+        if !half || session.closing.is_some() || spent {
             return;
         }
         for i in 0..session.subs.len() {
@@ -38,7 +46,8 @@ impl Shard {
             {
                 let entry = &mut session.subs[i];
                 entry.sub.page_began();
-                state.catch_up.ask(&entry.channel, entry.sub.next(), Waiter { key, sub: i as u16 });
+                let waiter = Waiter { key, sub: i as u16, turn: entry.turn };
+                state.catch_up.ask(&entry.channel, entry.sub.next(), waiter);
             }
         }
     }
@@ -86,8 +95,10 @@ impl Shard {
             Err(error) => {
                 tracing::debug!(%error, channel = %key.channel, "a page could not be read");
                 for waiter in waiters {
-                    if let Some(session) = state.sessions.get_mut(waiter.key) {
-                        session.subs[usize::from(waiter.sub)].sub.page_failed();
+                    if let Some(session) = state.sessions.get_mut(waiter.key)
+                        && let Some(entry) = entry_of(session, &waiter)
+                    {
+                        entry.sub.page_failed();
                         state.retry.push(waiter.key);
                     }
                 }
@@ -112,7 +123,7 @@ impl Shard {
     /// Tells what is lost; `false` when the session has ended.
     fn open_page(&self, state: &mut State, waiter: Waiter, page: &Page) -> bool {
         let Some(session) = state.sessions.get_mut(waiter.key) else { return false };
-        let entry = &mut session.subs[usize::from(waiter.sub)];
+        let Some(entry) = entry_of(session, &waiter) else { return false };
         if let Some(gap) = entry.sub.page_opened(page.head.epoch, page.head.first) {
             let (channel, number) = (entry.channel.clone(), session.number);
             session.outlet.gap(&channel, page.head.epoch, gap, session.outbox.control());
@@ -130,11 +141,12 @@ impl Shard {
     /// Offers one record; `false` when this waiter takes no more of the page.
     fn offer(&self, state: &mut State, waiter: Waiter, message: &Message, page: &Page) -> bool {
         let Some(session) = state.sessions.get_mut(waiter.key) else { return false };
-        let entry = &mut session.subs[usize::from(waiter.sub)];
-        let acked = session.number != 0
+        let number = session.number;
+        let Some(entry) = entry_of(session, &waiter) else { return false };
+        let acked = number != 0
             && state
                 .devices
-                .get(&session.number)
+                .get(&number)
                 .is_some_and(|d| d.set.is_acked(&entry.channel, message.epoch, message.seq));
         let frame = state.frames.get(&*session.outlet, message);
         let at = usize::from(waiter.sub);
@@ -147,6 +159,10 @@ impl Shard {
                 let start = entry.given_from();
                 let now = clock::now();
                 let given = Given { message, start, attempt: 1, replayed: true, now };
+                if !session.outlet.takes(given, frame.len()) {
+                    self.pass_over(state, waiter.key, message);
+                    return true;
+                }
                 put(session, given, frame);
                 note_sent(session, Sent::Sub(waiter.sub, message.seq), &mut state.writing);
                 self.context.counters.delivered.add(1);
@@ -160,9 +176,17 @@ impl Shard {
         }
     }
 
+    /// A message that a client cannot have counts as acked.
+    pub(super) fn pass_over(&self, state: &mut State, key: SessionKey, message: &Message) {
+        let place = (message.epoch, message.seq, message.seq);
+        self.ack_own(state, key, Some(&message.channel), place);
+    }
+
     fn close_page(&self, state: &mut State, waiter: Waiter, through: Option<Seq>, last: Seq) {
-        if let Some(session) = state.sessions.get_mut(waiter.key) {
-            session.subs[usize::from(waiter.sub)].sub.page_ended(through, last);
+        if let Some(session) = state.sessions.get_mut(waiter.key)
+            && let Some(entry) = entry_of(session, &waiter)
+        {
+            entry.sub.page_ended(through, last);
             self.mark_dirty(state, waiter.key);
         }
     }

@@ -24,7 +24,7 @@ use std::sync::Arc;
 const OWN_BYTES: usize = 256;
 
 /// Frames above this are held by reference in outboxes; below it a copy is cheaper.
-const SHARE_ABOVE: usize = 16 << 10;
+pub(super) const SHARE_ABOVE: usize = 16 << 10;
 
 /// The encoded forms of one record, by outlet format.
 #[derive(Default)]
@@ -96,7 +96,9 @@ pub(super) fn put(session: &mut Session, given: Given<'_>, frame: Frame<'_>) {
         Frame::Large(bytes) => outbox.share(bytes),
     }
     outlet.behind(given, frame_len, outbox.control());
-    session.credit = session.credit.map(|credit| credit.saturating_sub(1));
+    if session.outlet.uses_credit() {
+        session.credit = session.credit.map(|credit| credit.saturating_sub(1));
+    }
 }
 
 /// How a flush ended.
@@ -126,7 +128,14 @@ pub(super) fn flush(session: &mut Session, counters: &ShardCounters, now: u64) -
             Err(_) => return Flushed::Lost,
         }
     }
-    Flushed::All
+    match session.link.finish_write() {
+        Ok(()) => Flushed::All,
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            session.link.block();
+            Flushed::Blocked
+        }
+        Err(_) => Flushed::Lost,
+    }
 }
 
 /// Whether the session takes a frame of `bytes` (and what its outlet adds) now: its client has granted credit, and its
@@ -137,10 +146,20 @@ pub(super) fn make_room(
     context: &ShardContext,
     now: u64,
 ) -> bool {
-    let (config, need) = (&context.config, bytes + OWN_BYTES);
-    if session.credit == Some(0) {
+    if session.credit == Some(0) && session.outlet.uses_credit() {
         return false;
     }
+    make_outbox_room(session, bytes, context, now)
+}
+
+/// The same, whatever its client has granted.
+pub(super) fn make_outbox_room(
+    session: &mut Session,
+    bytes: usize,
+    context: &ShardContext,
+    now: u64,
+) -> bool {
+    let (config, need) = (&context.config, bytes + OWN_BYTES);
     let fits = |s: &Session| s.outbox.has_room(need, config.outbox_bytes, config.outbox_messages);
     if !fits(session) {
         flush(session, &context.counters, now);
@@ -184,6 +203,11 @@ impl Shard {
         }
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
+        self.deliver_record(state, message);
+        self.deliver_topic(state, message);
+    }
+
+    fn deliver_record(self: &Rc<Self>, state: &mut State, message: &Arc<Message>) {
         let Some(list) = state.live.get(&message.channel) else { return };
         if !list.shared.is_empty() {
             for key in list.shared.clone() {
@@ -198,6 +222,7 @@ impl Shard {
         let (counters, now) = (&self.context.counters, state.timers.now());
         let time = clock::now();
         let mut delivered = 0;
+        let mut passed = Vec::new();
         for entry in &list.subs {
             let Some(session) = state.sessions.at_mut(entry.session) else { continue };
             let at = usize::from(entry.sub);
@@ -217,6 +242,10 @@ impl Shard {
                 Hint::Deliver => {
                     let start = entry.given_from();
                     let given = Given { message, start, attempt: 1, replayed: false, now: time };
+                    if !session.outlet.takes(given, frame.len()) {
+                        passed.push(session.key);
+                        continue;
+                    }
                     put(session, given, frame);
                     note_sent(session, Sent::Sub(entry_sub, message.seq), &mut state.writing);
                     delivered += 1;
@@ -227,6 +256,9 @@ impl Shard {
             list_dirty(session, &mut state.dirty);
         }
         counters.delivered.add(delivered);
+        for key in passed {
+            self.pass_over(state, key, message);
+        }
     }
 
     /// A live message: to everyone who has room.
@@ -235,13 +267,17 @@ impl Shard {
             if message.channel.kind() == AddressKind::User { self.gate_live(message) } else { 0 };
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
-        let Some(list) = state.live.get(&message.channel) else { return to_gates };
+        to_gates + self.deliver_now(state, message) + self.deliver_topic(state, message)
+    }
+
+    fn deliver_now(self: &Rc<Self>, state: &mut State, message: &Arc<Message>) -> u64 {
+        let Some(list) = state.live.get(&message.channel) else { return 0 };
         state.frames.reset();
         let mut to_members = 0;
         for key in list.shared.clone() {
             to_members += self.hand_out_live(state, key, message);
         }
-        let Some(list) = state.live.get(&message.channel) else { return to_gates + to_members };
+        let Some(list) = state.live.get(&message.channel) else { return to_members };
         let (counters, now) = (&self.context.counters, state.timers.now());
         let (mut delivered, mut dropped) = (0, 0);
         let time = clock::now();
@@ -256,13 +292,16 @@ impl Shard {
                 continue;
             }
             let given = Given { message, start: 0, attempt: 1, replayed: false, now: time };
+            if !session.outlet.takes(given, frame.len()) {
+                continue;
+            }
             put(session, given, frame);
             list_dirty(session, &mut state.dirty);
             delivered += 1;
         }
         counters.delivered.add(delivered);
         counters.dropped_outbox.add(dropped);
-        to_gates + to_members + delivered
+        to_members + delivered
     }
 
     /// A channel has grown up to here, and its records did not fit into the mailbox.
@@ -339,6 +378,7 @@ impl Shard {
             Role::Reader => self.ask_pages(state, key),
             Role::Member(shared) => self.shared_ready(state, shared),
             Role::Gate(_) => self.gate_ready(state, key),
+            Role::Peer(_) => self.peer_flushed(state, key),
         }
     }
 }

@@ -10,9 +10,10 @@ mod channels;
 mod push;
 mod replay;
 
-use super::link::LinkState;
+use super::link::{LinkState, watch};
 use super::members::member_of;
 use super::session::{Birth, Role};
+use super::voice::Voice;
 use super::{SessionKey, Shard, State};
 use crate::attach::{Acks, Link};
 use crate::gate::{Echo, GateAnswer, GateBatch, GateBirth, GateInput};
@@ -159,10 +160,11 @@ impl Shard {
             role: Role::Gate(Box::new(gate)),
             acks: Acks::UpTo,
             credit: None,
-            outlet,
+            outlet: Voice::Outlet(outlet),
             hidden: !first,
         };
-        let key = self.begin_session(birth, link)?;
+        let key = self.begin_session(birth, link.clone())?;
+        tokio::task::spawn_local(watch(self.clone(), key, link));
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
         if let Some(session) = state.sessions.get_mut(key) {

@@ -188,7 +188,7 @@ impl Shard {
         self.mark_dirty(state, key);
     }
 
-    fn ack_own(
+    pub(super) fn ack_own(
         &self,
         state: &mut State,
         key: SessionKey,

@@ -1,23 +1,29 @@
 //! A session's connection: the socket, or the pipe to whoever writes the response, and the task that watches it.
 //!
-//! Invariants: writing is tried by the shard's flush; the task only waits for the end, or for writability after a
-//! write would have blocked. What a stream client sends on a socket after its request is read and dropped. Must not
-//! know: frames.
+//! Invariants: writing is tried by the shard's flush; the task only waits for the end, for writability after a write would
+//! have blocked, and for what a peer says. What a stream client sends on a socket after its request is read and dropped.
+//! Must not know: frames.
+
+mod duplex;
 
 use super::{SessionKey, Shard};
 use crate::attach::{Guard, Link};
 use crate::pipe::{End, PipeWriter};
+use duplex::Duplex;
 use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::Notify;
 
 /// What carries the bytes.
 enum Wire {
     Tcp(TcpStream),
     Pipe(PipeWriter),
+    /// A socket on which both talk.
+    Duplex(Duplex),
 }
 
 /// Shared by the session and its task, on one thread.
@@ -28,26 +34,47 @@ pub(super) struct LinkState {
     /// Somebody waits until everything is passed on.
     wants_passed: Cell<bool>,
     ended: Cell<bool>,
+    /// The client is not read for now.
+    paused: Cell<bool>,
+    /// After the end the peer is still read, so that it can read the last words.
+    lingers: Cell<bool>,
     _guard: Guard,
 }
 
 impl LinkState {
     pub(super) fn new(link: Link, guard: Guard) -> io::Result<Rc<Self>> {
         let wire = match link {
-            Link::Tcp(stream) => {
+            Link::Tcp(stream, None) => {
                 stream.set_nonblocking(true)?;
                 Wire::Tcp(TcpStream::from_std(stream)?)
             }
+            Link::Tcp(..) => return Err(io::Error::other("a stream of this kind has no layers")),
             Link::Pipe(writer) => Wire::Pipe(writer),
         };
-        Ok(Rc::new(Self {
+        Ok(Self::with(wire, guard))
+    }
+
+    /// A connection on which both talk, and its end that is read.
+    pub(super) fn duplex(link: Link, guard: Guard) -> io::Result<(Rc<Self>, OwnedReadHalf)> {
+        let Link::Tcp(stream, layer) = link else {
+            return Err(io::Error::other("who talks has a socket"));
+        };
+        stream.set_nonblocking(true)?;
+        let (reader, writer) = TcpStream::from_std(stream)?.into_split();
+        Ok((Self::with(Wire::Duplex(Duplex::new(writer, layer)), guard), reader))
+    }
+
+    fn with(wire: Wire, guard: Guard) -> Rc<Self> {
+        Rc::new(Self {
             wire,
             wake: Notify::new(),
             blocked: Cell::new(false),
             wants_passed: Cell::new(false),
             ended: Cell::new(false),
+            paused: Cell::new(false),
+            lingers: Cell::new(false),
             _guard: guard,
-        }))
+        })
     }
 
     /// Writes what goes at once.
@@ -55,13 +82,49 @@ impl LinkState {
         match &self.wire {
             Wire::Tcp(stream) => stream.try_write(bytes),
             Wire::Pipe(writer) => writer.try_write(bytes),
+            Wire::Duplex(duplex) => duplex.try_write(bytes),
         }
+    }
+
+    /// Writes what a layer holds back; an error of kind `WouldBlock` when not all of it goes.
+    pub(super) fn finish_write(&self) -> io::Result<()> {
+        match &self.wire {
+            Wire::Tcp(_) | Wire::Pipe(_) => Ok(()),
+            Wire::Duplex(duplex) => duplex.finish(),
+        }
+    }
+
+    /// The layer's last words.
+    pub(super) fn close_layer(&self) {
+        if let Wire::Duplex(duplex) = &self.wire {
+            duplex.close();
+        }
+    }
+
+    /// Where both talk.
+    pub(super) fn as_duplex(&self) -> Option<&Duplex> {
+        match &self.wire {
+            Wire::Duplex(duplex) => Some(duplex),
+            Wire::Tcp(_) | Wire::Pipe(_) => None,
+        }
+    }
+
+    /// Stops reading the client, or goes on.
+    pub(super) fn pause(&self, paused: bool) {
+        if self.paused.replace(paused) != paused {
+            self.wake.notify_one();
+        }
+    }
+
+    /// The server has ended it and told the client why.
+    pub(super) fn linger(&self) {
+        self.lingers.set(true);
     }
 
     /// Bytes that have certainly left, of those that were written; what a socket took has.
     pub(super) fn passed(&self, written: u64) -> u64 {
         match &self.wire {
-            Wire::Tcp(_) => written,
+            Wire::Tcp(_) | Wire::Duplex(_) => written,
             Wire::Pipe(writer) => writer.passed(),
         }
     }
@@ -69,7 +132,7 @@ impl LinkState {
     /// Whether everything that was written has left.
     pub(super) fn all_passed(&self) -> bool {
         match &self.wire {
-            Wire::Tcp(_) => true,
+            Wire::Tcp(_) | Wire::Duplex(_) => true,
             Wire::Pipe(writer) => writer.all_passed(),
         }
     }
@@ -86,7 +149,7 @@ impl LinkState {
     /// How the connection ended.
     pub(super) fn how_ended(&self) -> End {
         match &self.wire {
-            Wire::Tcp(_) => End::Broken,
+            Wire::Tcp(_) | Wire::Duplex(_) => End::Broken,
             Wire::Pipe(writer) => writer.ended().unwrap_or(End::Whole),
         }
     }
@@ -113,12 +176,16 @@ impl LinkState {
     }
 }
 
+pub(super) use duplex::watch as watch_duplex;
+
 /// Watches a connection until it or its session ends.
 pub(super) async fn watch(shard: Rc<Shard>, key: SessionKey, link: Rc<LinkState>) {
     while !link.ended.get() {
         let gone = match &link.wire {
             Wire::Tcp(stream) => watch_tcp(&shard, key, &link, stream).await,
             Wire::Pipe(writer) => watch_pipe(&shard, key, &link, writer).await,
+            // See `duplex::watch`.
+            Wire::Duplex(_) => return,
         };
         if gone {
             shard.connection_lost(key);

@@ -6,6 +6,7 @@
 use super::ShardContext;
 use super::members::SharedKey;
 use clarion_core::Address;
+use clarion_core::port::peer::SubOptions;
 use std::collections::HashMap;
 
 /// A subscription in a live list.
@@ -15,12 +16,27 @@ pub(super) struct LiveEntry {
     pub(super) sub: u16,
 }
 
+/// A peer's subscription to a topic, or to a filter that matches it.
+#[derive(Clone, Copy)]
+pub(super) struct TopicEntry {
+    pub(super) session: u32,
+    pub(super) options: SubOptions,
+}
+
 /// Everybody on one channel.
 #[derive(Default)]
 pub(super) struct Live {
     pub(super) subs: Vec<LiveEntry>,
     /// Shared cursors that are in memory.
     pub(super) shared: Vec<SharedKey>,
+    /// Peers that have subscribed to just this topic.
+    pub(super) topics: Vec<TopicEntry>,
+}
+
+impl Live {
+    fn is_empty(&self) -> bool {
+        self.subs.is_empty() && self.shared.is_empty() && self.topics.is_empty()
+    }
 }
 
 /// See the module.
@@ -46,7 +62,7 @@ impl LiveLists {
 
     /// Something was taken from a channel's entry.
     pub(super) fn tidy(&mut self, channel: &Address, context: &ShardContext) {
-        if self.0.get(channel).is_some_and(|live| live.subs.is_empty() && live.shared.is_empty()) {
+        if self.0.get(channel).is_some_and(Live::is_empty) {
             self.0.remove(channel);
             context.interest.leave(channel, context.index);
         }

@@ -4,11 +4,13 @@
 //! posted; records beyond the byte bound are kept as heads only (channel → last position), so memory is bounded
 //! whatever the speed of publishers, and the readers catch up from the store. Must not know: sessions.
 
-use super::{SessionKey, Shard};
+use super::{PeerReply, SessionKey, Shard};
 use crate::attach::Attach;
-use crate::committer::Flusher;
+use crate::committer::{CommitAnswer, Flusher};
 use crate::gate::GateBatch;
 use crate::input::InputBatch;
+use crate::peer::{AttachPeer, NotAttached};
+use crate::shares::Picked;
 use clarion_core::{Address, Epoch, Message, Refusal, Seq};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -33,6 +35,12 @@ pub(crate) enum Mail {
     Inputs(SessionKey, InputBatch),
     /// What a gate said of channels of this shard.
     Gate(SessionKey, GateBatch),
+    /// A new session that talks.
+    AttachPeer(Box<AttachPeer>, oneshot::Sender<Result<SessionKey, NotAttached>>),
+    /// What became of publishes of peers.
+    Published(Vec<PeerReply>, CommitAnswer),
+    /// A message for a member of a group.
+    Share(Arc<Message>, Picked),
     /// Anything rare.
     Job(Job),
 }

@@ -8,13 +8,15 @@ use super::link::{LinkState, watch};
 use super::live::LiveEntry;
 use super::members::SharedKey;
 use super::outbox::Outbox;
+use super::peer::PeerState;
+use super::voice::Voice;
 use super::written::Written;
 use super::{SessionKey, Shard, State};
 use crate::attach::{Acks, Attach, Start};
 use crate::clock;
 use crate::input::InputBatch;
 use crate::pipe::End;
-use clarion_core::port::outlet::{CloseReason, Outlet};
+use clarion_core::port::outlet::CloseReason;
 use clarion_core::subscription::Subscription;
 use clarion_core::{Address, Code, Millis, Refusal, Seq};
 use std::rc::Rc;
@@ -25,12 +27,19 @@ pub(super) struct SubEntry {
     pub(super) channel: Address,
     pub(super) start: Start,
     pub(super) sub: Subscription,
+    /// Tells this subscription from an earlier one at the same place.
+    pub(super) turn: u16,
     /// The device has acked everything below where this subscription began, so its tokens ack that too: an ack that a
     /// crash forgot comes back with them.
     pub(super) acked_below: bool,
 }
 
 impl SubEntry {
+    /// One that enters the live list now.
+    pub(super) fn entering(channel: Address, start: Start, turn: u16) -> Self {
+        Self { channel, start, sub: Subscription::entering(), turn, acked_below: false }
+    }
+
     /// The first seq that a cumulative ack of what was given covers.
     pub(super) fn given_from(&self) -> Seq {
         if self.acked_below { 1 } else { self.sub.start() }
@@ -45,6 +54,8 @@ pub(super) enum Role {
     Member(SharedKey),
     /// A gate.
     Gate(Box<GateSession>),
+    /// Who talks both ways.
+    Peer(Box<PeerState>),
 }
 
 /// One live connection.
@@ -65,7 +76,7 @@ pub(super) struct Session {
     pub(super) early: Vec<InputBatch>,
     /// What it gave back for another time.
     pub(super) nacks: Option<Box<Nacks>>,
-    pub(super) outlet: Box<dyn Outlet>,
+    pub(super) outlet: Voice,
     pub(super) outbox: Outbox,
     pub(super) link: Rc<LinkState>,
     since: Millis,
@@ -103,7 +114,7 @@ pub(super) struct Birth {
     pub(super) role: Role,
     pub(super) acks: Acks,
     pub(super) credit: Option<u32>,
-    pub(super) outlet: Box<dyn Outlet>,
+    pub(super) outlet: Voice,
     pub(super) hidden: bool,
 }
 
@@ -168,12 +179,8 @@ impl Shard {
     /// A new session: enters the live lists, then loads its heads and cursors.
     pub(super) fn attach(self: &Rc<Self>, attach: Attach) -> Result<SessionKey, Refusal> {
         let Attach { plan, outlet, link, guard } = attach;
-        let subs = plan.channels.into_iter().map(|(channel, start)| SubEntry {
-            channel,
-            start,
-            sub: Subscription::entering(),
-            acked_below: false,
-        });
+        let channels = plan.channels.into_iter();
+        let subs = channels.map(|(channel, start)| SubEntry::entering(channel, start, 0));
         let birth = Birth {
             user: plan.user,
             device: plan.device,
@@ -182,14 +189,12 @@ impl Shard {
             role: Role::Reader,
             acks: plan.acks,
             credit: plan.credit,
-            outlet,
+            outlet: Voice::Outlet(outlet),
             hidden: false,
         };
-        let link = LinkState::new(link, guard).map_err(|error| {
-            tracing::debug!(%error, "a connection could not be taken over");
-            Refusal::new(Code::Overloaded, "the connection could not be taken over")
-        })?;
-        let key = self.begin_session(birth, link)?;
+        let link = LinkState::new(link, guard).map_err(not_taken)?;
+        let key = self.begin_session(birth, link.clone())?;
+        tokio::task::spawn_local(watch(self.clone(), key, link));
         match plan.shared {
             Some(shared) => self.join(key, shared),
             None => {
@@ -199,34 +204,46 @@ impl Shard {
         Ok(key)
     }
 
-    /// Puts a new session into the lists and watches its connection.
-    pub(super) fn begin_session(
-        self: &Rc<Self>,
-        birth: Birth,
-        link: Rc<LinkState>,
-    ) -> Result<SessionKey, Refusal> {
+    /// Whether a new session may begin.
+    pub(super) fn has_place(&self) -> Result<(), Refusal> {
         if self.closing.get() {
             return Err(Code::ShuttingDown.into());
         }
-        let mut guard = self.state.borrow_mut();
-        let state = &mut *guard;
-        if state.sessions.len() >= self.context.config.max_sessions {
+        if self.state.borrow().sessions.len() >= self.context.config.max_sessions {
             return Err(Code::TooManyStreams.into());
         }
+        Ok(())
+    }
+
+    /// Puts a new session into the lists; whoever calls it has its connection watched.
+    pub(super) fn begin_session(
+        &self,
+        birth: Birth,
+        link: Rc<LinkState>,
+    ) -> Result<SessionKey, Refusal> {
+        self.has_place()?;
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
         let (tick, hidden) = (state.timers.now(), birth.hidden);
-        let watched = link.clone();
         let key = state.sessions.insert(|key| Session::new(key, birth, link, tick));
         self.enter(state, key);
         let heartbeat = state.timers.heartbeat_at(tick);
         state.timers.arm(key, heartbeat);
         state.hidden += usize::from(hidden);
         self.context.counters.sessions.set((state.sessions.len() - state.hidden) as u64);
-        drop(guard);
-        tokio::task::spawn_local(watch(self.clone(), key, watched));
         Ok(key)
     }
 
     fn enter(&self, state: &mut State, key: SessionKey) {
+        self.enter_subs(state, key);
+        let Some(session) = state.sessions.get_mut(key) else { return };
+        if let Some(user) = session.user.clone() {
+            state.users.entry(user).or_default().push(key);
+        }
+    }
+
+    /// Puts a session's subscriptions to channels into the lists, and its device.
+    pub(super) fn enter_subs(&self, state: &mut State, key: SessionKey) {
         let Some(session) = state.sessions.get_mut(key) else { return };
         for (i, sub) in session.subs.iter().enumerate() {
             let entry = LiveEntry { session: key.index, sub: i as u16 };
@@ -236,16 +253,11 @@ impl Shard {
         if session.number != 0 {
             state.devices.entry(session.number).or_default().sessions += 1;
         }
-        if let Some(user) = session.user.clone() {
-            state.users.entry(user).or_default().push(key);
-        }
     }
 
-    /// Takes a session out of everything. Its connection closes when the task lets go of it.
-    pub(super) fn remove(&self, state: &mut State, key: SessionKey) {
-        self.end_written(state, key);
-        let Some(session) = state.sessions.remove(key) else { return };
-        for (i, sub) in session.subs.iter().enumerate() {
+    /// Takes subscriptions to channels out of the lists.
+    pub(super) fn leave_subs(&self, state: &mut State, key: SessionKey, subs: &[SubEntry]) {
+        for (i, sub) in subs.iter().enumerate() {
             let entry = LiveEntry { session: key.index, sub: i as u16 };
             if let Some(live) = state.live.get_mut(&sub.channel) {
                 if let Some(at) = live.subs.iter().position(|e| *e == entry) {
@@ -254,6 +266,13 @@ impl Shard {
                 state.live.tidy(&sub.channel, &self.context);
             }
         }
+    }
+
+    /// Takes a session out of everything. Its connection closes when the task lets go of it.
+    pub(super) fn remove(&self, state: &mut State, key: SessionKey) {
+        self.end_written(state, key);
+        let Some(mut session) = state.sessions.remove(key) else { return };
+        self.leave_subs(state, key, &session.subs);
         if let Some(user) = &session.user
             && let Some(keys) = state.users.get_mut(user)
         {
@@ -266,9 +285,12 @@ impl Shard {
             self.device_detached(state, session.number);
         }
         let how = session.how_it_ends();
+        if matches!(session.role, Role::Peer(_)) {
+            self.peer_ended(state, &mut session);
+        }
         session.link.end();
         match session.role {
-            Role::Reader => {}
+            Role::Reader | Role::Peer(_) => {}
             Role::Member(shared) => self.leave(state, shared, key, how),
             Role::Gate(gate) => self.gate_left(state, &gate),
         }
@@ -294,6 +316,7 @@ impl Shard {
         session.doubtful = matches!(reason, CloseReason::Kicked | CloseReason::TooSlow);
         session.open();
         session.outlet.close(reason, self.context.config.retry_ms, session.outbox.control());
+        session.link.close_layer();
         state.timers.arm(key, deadline);
         self.mark_dirty(state, key);
     }
@@ -349,4 +372,10 @@ impl Shard {
             .map(|(key, session)| session.view(key))
             .collect()
     }
+}
+
+/// What a client is told whose connection could not be taken.
+pub(super) fn not_taken(error: std::io::Error) -> Refusal {
+    tracing::debug!(%error, "a connection could not be taken over");
+    Refusal::new(Code::Overloaded, "the connection could not be taken over")
 }

@@ -4,18 +4,26 @@
 //! since it was re-armed lazily, does nothing or arms anew.
 
 use super::deliver::Flushed;
+use super::session::Role;
 use super::{SessionKey, Shard, deliver};
 use clarion_core::port::outlet::CloseReason;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-const TICK: Duration = Duration::from_millis(250);
+/// Milliseconds of a tick.
+pub(super) const TICK_MS: u64 = 250;
+const TICK: Duration = Duration::from_millis(TICK_MS);
 const BUCKETS: usize = 256;
 /// Ticks between two looks for shared cursors that rest: a minute.
 const ROUND: u64 = 240;
 /// Pause after acks that could not be written.
 const ACKS_AGAIN: Duration = Duration::from_secs(1);
+
+/// How many ticks a span has, at least one.
+pub(super) fn ticks(span: Duration) -> u64 {
+    (span.as_millis() as u64).div_ceil(TICK_MS).max(1)
+}
 
 /// See the module.
 pub(super) struct Timers {
@@ -140,9 +148,15 @@ impl Shard {
             }
             return state.timers.arm(key, deadline);
         }
+        let mut look = u64::MAX;
+        if matches!(session.role, Role::Peer(_)) {
+            let Some(at) = self.look_at_peer(state, key) else { return };
+            look = at;
+        }
+        let Some(session) = state.sessions.get_mut(key) else { return };
         let heartbeat = state.timers.heartbeat_at(session.last_write);
         if heartbeat > now {
-            return state.timers.arm(key, heartbeat);
+            return state.timers.arm(key, heartbeat.min(look));
         }
         let timeout = self.context.config.write_timeout.as_millis() / TICK.as_millis();
         if session.outbox.len() > 0 && now - session.last_write > timeout as u64 {
@@ -159,7 +173,7 @@ impl Shard {
                 return self.remove(state, key);
             }
         }
-        let next = state.timers.heartbeat_at(now);
+        let next = state.timers.heartbeat_at(now).min(look);
         state.timers.arm(key, next);
     }
 

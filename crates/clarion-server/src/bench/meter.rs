@@ -38,6 +38,8 @@ pub(super) struct Report {
     pub(super) latency: Histogram,
     pub(super) server: Option<ServerFigures>,
     pub(super) faults: Faults,
+    /// What else tells this measurement from others.
+    pub(super) more: Vec<(&'static str, Value)>,
 }
 
 /// What it cost the server.
@@ -77,7 +79,15 @@ impl Meter {
             kib_per_connection: None,
             percent_at_rest: None,
         });
-        Report { workload: workload.into(), messages, seconds, latency, server, faults }
+        Report {
+            workload: workload.into(),
+            messages,
+            seconds,
+            latency,
+            server,
+            faults,
+            more: Vec::new(),
+        }
     }
 }
 
@@ -88,6 +98,11 @@ impl Report {
 
     fn per_million(&self, cpu_seconds: f64) -> f64 {
         cpu_seconds * 1e6 / self.messages.max(1) as f64
+    }
+
+    /// What the server spent, if its process is known.
+    pub(super) fn cpu_s_per_million(&self) -> Option<f64> {
+        self.server.as_ref().map(|server| self.per_million(server.cpu_seconds))
     }
 
     /// The measurement as one JSON object.
@@ -110,7 +125,7 @@ impl Report {
             }
             fields
         });
-        json!({
+        let mut report = json!({
             "workload": self.workload,
             "messages": self.messages,
             "seconds": round(self.seconds, 1000.0),
@@ -124,8 +139,11 @@ impl Report {
             "lost": self.faults.lost,
             "repeated": self.faults.repeated,
             "reordered": self.faults.reordered,
-        })
-        .to_string()
+        });
+        for (name, value) in &self.more {
+            report[*name] = value.clone();
+        }
+        report.to_string()
     }
 
     /// The measurement for people.
@@ -145,8 +163,11 @@ impl Report {
                 )
             }
         };
+        let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let more: String =
+            self.more.iter().map(|(name, value)| format!(" {name} {}", plain(value))).collect();
         format!(
-            "{}: {} in {:.2} s = {:.0} per s; latency ms p50 {:.2} p99 {:.2} max {:.2}; lost {} repeated {} \
+            "{}{more}: {} in {:.2} s = {:.0} per s; latency ms p50 {:.2} p99 {:.2} max {:.2}; lost {} repeated {} \
              reordered {}\n  {server}",
             self.workload,
             self.messages,

@@ -3,6 +3,8 @@
 //! A kind turns a value of a source into a valid Rust value, or says what is wrong with it. It never guesses: a text in
 //! a file is no number, and a size or duration without its unit is refused where that could be misread.
 
+pub(crate) mod plain;
+
 use super::{
     At,
     tree::{Node, Value, parse_yaml},
@@ -253,6 +255,31 @@ impl<T: Choice> Kind for OneOf<T> {
     fn describe(&self) -> String {
         let names: Vec<&str> = T::NAMES.iter().map(|(name, _)| *name).collect();
         format!("one of {}", names.join(", "))
+    }
+}
+
+/// A text, read by a function; `none` says nothing.
+pub(crate) struct Optional<T> {
+    /// What it is.
+    pub(crate) what: &'static str,
+    /// Reads it.
+    pub(crate) item: fn(&str) -> Result<T, String>,
+}
+
+impl<T> Kind for Optional<T> {
+    type Out = Option<T>;
+
+    fn parse(&self, node: &Node, at: &mut At<'_>) -> Option<Option<T>> {
+        let text = text_of(node, self.what, at)?;
+        if text == "none" {
+            return Some(None);
+        }
+        let found = node.value.describe();
+        (self.item)(&text).map_or_else(|e| at.problem(format!("{found}: {e}")), |v| Some(Some(v)))
+    }
+
+    fn describe(&self) -> String {
+        format!("{}, or none", self.what)
     }
 }
 

@@ -3,9 +3,10 @@
 use super::{
     At,
     cidr::Cidr,
-    kinds::{Bind, Choice, Kind, ListOf, items_of, one_of, text_of},
+    kinds::{Bind, Choice, Kind, ListOf, items_of, one_of, plain::Flag, text_of},
     reader::Reader,
     suggest::nearest,
+    tls::Tls,
     tree::Node,
 };
 use std::{fmt, net::SocketAddr};
@@ -38,7 +39,7 @@ impl Choice for Dialect {
 
 /// What this build speaks.
 pub(crate) const BUILT: &[Dialect] =
-    &[Dialect::Http, Dialect::Grpc, Dialect::Mikudos, Dialect::MessageSync];
+    &[Dialect::Http, Dialect::Grpc, Dialect::Mikudos, Dialect::MessageSync, Dialect::Mqtt];
 
 impl Dialect {
     /// Its name in a configuration.
@@ -137,9 +138,9 @@ impl ListenerName {
             Self::Http => row(
                 "http",
                 "127.0.0.1:8080",
-                "[http]",
+                "[http, mqtt]",
                 &[D::Http, D::Mqtt, D::Mage],
-                "HTTP API, streams, health, metrics; MQTT over WebSocket; MAGE streams.",
+                "HTTP API, streams, health, metrics; MQTT over WebSocket at `/mqtt`, and as it is; MAGE streams.",
             ),
             Self::Grpc => row(
                 "grpc",
@@ -148,9 +149,13 @@ impl ListenerName {
                 &[D::Grpc, D::Mikudos, D::MessageSync],
                 "gRPC: the native services, mikudos, message-sync.",
             ),
-            Self::Mqtt => {
-                row("mqtt", "127.0.0.1:1883", "[]", &[D::Mqtt, D::Dino], "MQTT over TCP.")
-            }
+            Self::Mqtt => row(
+                "mqtt",
+                "127.0.0.1:1883",
+                "[mqtt]",
+                &[D::Mqtt, D::Dino],
+                "MQTT over TCP, and over WebSocket at `/mqtt`.",
+            ),
             Self::Mqtts => {
                 row("mqtts", "127.0.0.1:8883", "[]", &[D::Mqtt, D::Dino], "MQTT over TLS.")
             }
@@ -198,6 +203,28 @@ impl Choice for AuthMode {
 pub(crate) enum ListenerKind {
     Http,
     Grpc,
+    Mqtt,
+}
+
+/// What MQTT may come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Tcp,
+    WebSocket,
+}
+
+impl Choice for Transport {
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("tcp", Self::Tcp), ("websocket", Self::WebSocket)];
+}
+
+/// How a listener speaks MQTT, if it does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MqttHabits {
+    /// What it comes in.
+    pub(crate) over: Vec<Transport>,
+    /// A session gets its user's feed without subscribing to it.
+    pub(crate) auto_subscribe: bool,
 }
 
 /// A port and what it does.
@@ -213,6 +240,10 @@ pub(crate) struct Listener {
     pub(crate) auth: AuthMode,
     /// Who may connect; empty = everybody who can.
     pub(crate) allow_from: Vec<Cidr>,
+    /// Of those that can speak MQTT.
+    pub(crate) mqtt: Option<MqttHabits>,
+    /// TLS, where the listener can have it.
+    pub(crate) tls: Tls,
 }
 
 impl Listener {
@@ -240,7 +271,7 @@ impl Listener {
                 &one_of(),
                 "none",
                 &["`none` takes the name that a client gives as the user, without proof; `required` asks for a",
-                  "bearer key of `auth.keys`."],
+                  "proof by what stands in `auth`."],
             ),
             allow_from: reader.take(
                 &key("allow_from"),
@@ -248,6 +279,11 @@ impl Listener {
                 "[]",
                 &["Who may connect, such as `[10.0.0.0/8, \"::1\"]`; empty = everybody who reaches the port."],
             ),
+            mqtt: row.may_speak.contains(&Dialect::Mqtt).then(|| MqttHabits::read(reader, &path)),
+            tls: match name {
+                ListenerName::Mqtt | ListenerName::Mqtts => Tls::read(reader, &key("tls")),
+                _ => Tls::default(),
+            },
         }
     }
 
@@ -256,8 +292,9 @@ impl Listener {
         use ListenerName as L;
         match self.name {
             L::Grpc | L::MessageSync => ListenerKind::Grpc,
-            // Nothing but HTTP is built for the others, so of them only `http` is ever opened.
-            L::Http | L::Mqtt | L::Mqtts | L::Dino | L::Mqant | L::MqantWs => ListenerKind::Http,
+            L::Mqtt | L::Mqtts => ListenerKind::Mqtt,
+            // Nothing is built for the last three, so they are never opened.
+            L::Http | L::Dino | L::Mqant | L::MqantWs => ListenerKind::Http,
         }
     }
 
@@ -274,6 +311,35 @@ impl Listener {
     /// Whether other machines can reach it.
     pub(crate) fn is_beyond_loopback(&self) -> bool {
         !self.bind.ip().to_canonical().is_loopback()
+    }
+}
+
+impl MqttHabits {
+    fn read(reader: &mut Reader<'_>, path: &str) -> Self {
+        let transports = ListOf {
+            what: "tcp, websocket",
+            max: 2,
+            item: |text| {
+                let found = Transport::NAMES.iter().find(|(name, _)| *name == text);
+                found.map(|(_, over)| *over).ok_or_else(|| "expected tcp or websocket".to_owned())
+            },
+        };
+        Self {
+            over: reader.take(
+                &format!("{path}.mqtt_over"),
+                &transports,
+                "[tcp, websocket]",
+                &["What MQTT may come in; the first bytes of a connection tell. `tcp` is MQTT as it is, `websocket` the",
+                  "same in WebSocket frames, at `/mqtt`."],
+            ),
+            auto_subscribe: reader.take(
+                &format!("{path}.auto_subscribe"),
+                &Flag,
+                "false",
+                &["An MQTT session with a user name gets its user's feed on the first of `mqtt.user_topics`, with QoS 1,",
+                  "without subscribing to it."],
+            ),
+        }
     }
 }
 

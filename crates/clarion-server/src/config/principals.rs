@@ -12,7 +12,7 @@ use clarion_core::{Principal, Verb, address::check_user_id};
 
 const KEYS_MAX: usize = 1000;
 const USERS_MAX: usize = 10_000;
-const NAME_BYTES_MAX: usize = 64;
+pub(super) const NAME_BYTES_MAX: usize = 64;
 const FIELDS: [&str; 4] = ["name", "sha256", "allow", "users"];
 
 /// A bearer key.
@@ -46,7 +46,7 @@ impl Kind for ApiKeys {
     type Out = Vec<ApiKey>;
 
     fn parse(&self, node: &Node, at: &mut At<'_>) -> Option<Vec<ApiKey>> {
-        let items = key_items(node, at)?;
+        let items = map_items(node, "keys", "{name: …, sha256: …, allow: […]}", at)?;
         if items.len() > KEYS_MAX {
             return at.problem(format!("{} keys are too many, at most {KEYS_MAX}", items.len()));
         }
@@ -75,21 +75,34 @@ impl Kind for ApiKeys {
     }
 }
 
-/// The list; an untyped text must be YAML here, since commas stand inside keys.
-fn key_items(node: &Node, at: &mut At<'_>) -> Option<Vec<Node>> {
+/// A list of maps; an untyped text must be YAML here, since commas stand inside the maps.
+pub(super) fn map_items(node: &Node, what: &str, one: &str, at: &mut At<'_>) -> Option<Vec<Node>> {
     match &node.value {
         Value::Text(text) if node.origin.untyped && !text.trim().is_empty() => {
             match parse_yaml(text, &node.origin.source, true) {
                 Ok(Node { value: Value::List(items), .. }) => Some(items),
-                Ok(other) => at.problem(format!(
-                    "expected a list [{{name: …, sha256: …, allow: […]}}], found {}",
-                    other.value.describe()
-                )),
+                Ok(other) => {
+                    at.problem(format!("expected a list [{one}], found {}", other.value.describe()))
+                }
                 Err(error) => at.problem(error),
             }
         }
-        _ => items_of(node, "keys", at),
+        _ => items_of(node, what, at),
     }
+}
+
+/// Tells fields that do not exist; whether there are none.
+pub(super) fn check_fields(fields: &[(String, Node)], known: &[&str], at: &mut At<'_>) -> bool {
+    let mut whole = true;
+    for (name, node) in fields {
+        if !known.contains(&name.as_str()) {
+            whole = false;
+            let near = nearest(name, known).map(|near| format!("; did you mean {near}?"));
+            at.below(&format!(".{name}"), &node.origin)
+                .problem::<()>(format!("unknown key{}", near.unwrap_or_default()));
+        }
+    }
+    whole
 }
 
 fn read_key(node: &Node, at: &mut At<'_>) -> Option<ApiKey> {
@@ -99,15 +112,7 @@ fn read_key(node: &Node, at: &mut At<'_>) -> Option<ApiKey> {
             node.value.describe()
         ));
     };
-    let mut whole = true;
-    for (name, node) in fields {
-        if !FIELDS.contains(&name.as_str()) {
-            whole = false;
-            let near = nearest(name, &FIELDS).map(|near| format!("; did you mean {near}?"));
-            at.below(&format!(".{name}"), &node.origin)
-                .problem::<()>(format!("unknown key{}", near.unwrap_or_default()));
-        }
-    }
+    let whole = check_fields(fields, &FIELDS, at);
     let name = required(fields, "name", at, read_name);
     let sha256 = required(fields, "sha256", at, read_sha256);
     let allow = required(fields, "allow", at, read_allow);
@@ -119,11 +124,11 @@ fn read_key(node: &Node, at: &mut At<'_>) -> Option<ApiKey> {
     whole.then_some(key)
 }
 
-fn field<'a>(fields: &'a [(String, Node)], name: &str) -> Option<&'a Node> {
+pub(super) fn field<'a>(fields: &'a [(String, Node)], name: &str) -> Option<&'a Node> {
     fields.iter().find(|(field, _)| field == name).map(|(_, node)| node)
 }
 
-fn required<T>(
+pub(super) fn required<T>(
     fields: &[(String, Node)],
     name: &str,
     at: &mut At<'_>,

@@ -84,9 +84,10 @@ and the exit code is 64. Variables without `__` are ignored unless they are, or 
 ## Trust
 
 Trust belongs to a listener. With `auth: none` the name that a client gives is taken as the user without proof: right
-on a machine of one's own, and behind a backend that checks its users itself. `auth: required` asks every request for a
-bearer key of `auth.keys`. `allow_from` refuses connections from all other addresses. A listener that is bound beyond
-loopback with neither of both is refused at the start.
+on a machine of one's own, and behind a backend that checks its users itself. `auth: required` asks everybody for a proof:
+a bearer key of `auth.keys`, a user and password of `auth.password_file`, a token (`auth.jwt`), or a client certificate.
+`allow_from` refuses connections from all other addresses. A listener that is bound beyond loopback with neither of both
+is refused at the start. [security.md](security.md) tells how the proofs work and what access rules (`auth.acl`) can say.
 
 ```yaml
 auth:

@@ -8,7 +8,6 @@ use super::{
     },
     listeners::Listener,
     mikudos_file::Notices,
-    principals::{ApiKey, ApiKeys},
     reader::{Reader, Section},
 };
 use clarion_core::{Address, AddressKind, Retention};
@@ -51,9 +50,13 @@ macro_rules! section {
 }
 
 // Below the macro, which it uses.
+mod auth;
 mod grpc;
+mod mqtt;
 
+pub(crate) use auth::{AclDefault, Auth, Jwt};
 pub(crate) use grpc::{Grpc, Mikudos, MikudosMode};
+pub(crate) use mqtt::Mqtt;
 
 /// All of it, valid.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,7 +71,9 @@ pub(crate) struct Config {
     pub(crate) sse: Sse,
     pub(crate) grpc: Grpc,
     pub(crate) mikudos: Mikudos,
+    pub(crate) mqtt: Mqtt,
     pub(crate) auth: Auth,
+    pub(crate) jwt: Jwt,
     /// In the order of [`super::listeners::ListenerName::ALL`].
     pub(crate) listeners: Vec<Listener>,
     pub(crate) log: Log,
@@ -95,7 +100,9 @@ impl Section for Config {
             sse: Sse::read(reader, "sse"),
             grpc: Grpc::read(reader, "grpc"),
             mikudos: Mikudos::read(reader, "mikudos"),
+            mqtt: Mqtt::read(reader, "mqtt"),
             auth: Auth::read(reader, "auth"),
+            jwt: Jwt::read(reader, "auth.jwt"),
             listeners: Listener::read_all(reader, "listeners"),
             log: Log::read(reader, "log"),
             mikudos_file: None,
@@ -368,18 +375,6 @@ section! {
         heartbeat: Duration = "15s", span(10, HOUR);
         /// Time after which a client should connect again.
         retry: Duration = "2s", span(0, HOUR);
-    }
-}
-
-section! {
-    /// Who may come in where a listener says `auth: required`.
-    Auth {
-        /// Bearer keys, each with what it allows. `sha256` is the SHA-256 of the key in 64 hex digits
-        /// (`printf %s "$KEY" | sha256sum`); the key itself stands nowhere. `allow` lists `publish`, `subscribe`,
-        /// `read`, `admin`. `users`, when given, lists the users that the key may act for.
-        ///
-        /// Example: `[{name: app, sha256: 9f86d0…, allow: [publish, read]}]`
-        keys: Vec<ApiKey> = "[]", ApiKeys;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     Config, FileSource, Sources, env_name,
-    listeners::{AuthMode, Dialect, ListenerKind, ListenerName},
+    listeners::{AuthMode, Dialect, ListenerKind, ListenerName, MqttHabits, Transport},
     reader::Row,
     render,
     sections::{LogFormat, LogLevel, MikudosMode, StoreDurability, StoreKind},
@@ -47,6 +47,8 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!((config.cursors.max_unacked, config.cursors.max_unacked_device), (1_000, 65_535));
     assert_eq!(config.grpc.request_bytes, 4_194_304);
     assert_eq!(config.mikudos.mode, MikudosMode::Unify);
+    assert_eq!(config.mqtt.user_topics, ["user/{user}"]);
+    assert_eq!((config.mqtt.subscribe_denied_code, config.mqtt.max_inflight), (0x87, 1000));
     assert_eq!(config.retention.user, Retention::default_of(AddressKind::User));
     assert_eq!(config.retention.queue, Retention::default_of(AddressKind::Queue));
     let open = config.listeners.iter().filter(|listener| listener.is_open());
@@ -56,6 +58,7 @@ fn the_defaults_are_the_documented_ones() {
         [
             (ListenerName::Http, "127.0.0.1:8080".into(), ListenerKind::Http),
             (ListenerName::Grpc, "127.0.0.1:50051".into(), ListenerKind::Grpc),
+            (ListenerName::Mqtt, "127.0.0.1:1883".into(), ListenerKind::Mqtt),
         ]
     );
     assert!(config.listeners.iter().all(|listener| !listener.is_beyond_loopback()));
@@ -244,7 +247,7 @@ fn a_bind_beyond_loopback_needs_trust() {
     let refused = |bind: &str| {
         format!(
             "listeners.http.bind: {bind} can be reached from other machines, and whoever reaches it would be \
-             trusted: set listeners.http.auth to required (with auth.keys), or listeners.http.allow_from to the \
+             trusted: set listeners.http.auth to required (with auth.keys, auth.password_file or auth.jwt), or listeners.http.allow_from to the \
              address ranges of those whom you trust (--set)"
         )
     };
@@ -253,7 +256,7 @@ fn a_bind_beyond_loopback_needs_trust() {
         check(&sets(&[&set]), &[&refused(bind)]);
         good(&sets(&[&set, "listeners.http.allow_from=10.0.0.0/8"]));
         // A listener that is not opened needs none.
-        good(&sets(&[&set.replace("http", "mqtt")]));
+        good(&sets(&[&set.replace("http", "dino")]));
     }
     for bind in ["127.0.0.1:0", "127.8.8.8:80", "[::1]:80", "[::ffff:127.0.0.1]:1"] {
         good(&sets(&[&format!("listeners.http.bind={bind}")]));
@@ -268,12 +271,13 @@ fn a_bind_beyond_loopback_needs_trust() {
 fn listeners_speak_what_this_build_has() {
     check(
         &file(
-            "listeners:\n  grpc: {speaks: [http, grpc]}\n  mqtt: {speaks: [mqqt]}\n  http: {speaks: [http, mqtt]}\n  \
+            "listeners:\n  grpc: {speaks: [http, grpc]}\n  mqtt: {speaks: [mqqt]}\n  http: {speaks: [http, mage]}\n  \
              dino: {speaks: dino}\n  amqp: {bind: 127.0.0.1:5672}\n  mqant: {bind: localhost:1, allow_from: [10.0.0.1/8]}\n",
         ),
         &[
             "listeners.amqp: unknown key (c.yaml:6)",
-            "listeners.http.speaks[1]: 'mqtt': this build does not speak mqtt (it speaks http, grpc, mikudos, message-sync) (c.yaml:4)",
+            "listeners.http.speaks[1]: 'mage': this build does not speak mage (it speaks http, grpc, mikudos, \
+             message-sync, mqtt) (c.yaml:4)",
             "listeners.grpc.speaks[0]: 'http': listener grpc cannot speak http (it can speak grpc, mikudos, \
              message-sync) (c.yaml:2)",
             "listeners.mqtt.speaks[0]: 'mqqt': unknown dialect; did you mean mqtt? (c.yaml:3)",
@@ -285,8 +289,49 @@ fn listeners_speak_what_this_build_has() {
         ],
     );
     check(
-        &sets(&["listeners.http.speaks=", "listeners.grpc.speaks="]),
+        &sets(&["listeners.http.speaks=", "listeners.grpc.speaks=", "listeners.mqtt.speaks="]),
         &["listeners: no listener speaks anything, so nobody could connect"],
+    );
+}
+
+#[test]
+fn the_keys_of_mqtt_are_checked() {
+    let config = good(&file(
+        "mqtt:\n  user_topics: ['{user}', 'u/{user}/in']\n  subscribe_denied_code: 0x80\n  allow_origins: \
+         ['https://a.example', 'null']\n  store_qos0: true\n  server_reference: b.example:1883\nlisteners:\n  mqtt: \
+         {mqtt_over: [tcp], auto_subscribe: true}\n",
+    ));
+    assert_eq!(config.mqtt.user_topics, ["{user}", "u/{user}/in"]);
+    assert_eq!((config.mqtt.subscribe_denied_code, config.mqtt.store_qos0), (0x80, true));
+    assert_eq!(config.mqtt.server_reference.as_deref(), Some("b.example:1883"));
+    let mqtt = config.listeners.iter().find(|l| l.name == ListenerName::Mqtt).unwrap();
+    let habits = MqttHabits { over: vec![Transport::Tcp], auto_subscribe: true };
+    assert_eq!(mqtt.mqtt.as_ref(), Some(&habits));
+    assert_eq!(good(&sets(&["mqtt.subscribe_denied_code=135"])), Config::defaults().0);
+    check(
+        &sets(&["listeners.http.mqtt_over=[]"]),
+        &["listeners.http.mqtt_over: is empty, but the listener speaks mqtt (--set)"],
+    );
+    check(
+        &sets(&[
+            "mqtt.user_topics=users",
+            "mqtt.subscribe_denied_code=0x10",
+            "mqtt.allow_origins=a.example,https://a.example/x",
+            "mqtt.store_qos0=yes",
+            "mqtt.max_packet_bytes=32MiB",
+            "listeners.http.mqtt_over=udp",
+        ]),
+        &[
+            "mqtt.user_topics[0]: 'users': a user topic has '{user}' in it, once (--set)",
+            "mqtt.allow_origins[0]: 'a.example': an origin is scheme://host or scheme://host:port, without a path; or \
+             null; or * (--set)",
+            "mqtt.allow_origins[1]: 'https://a.example/x': an origin is scheme://host or scheme://host:port, without a \
+             path; or null; or * (--set)",
+            "mqtt.subscribe_denied_code: expected one of 0x80, 0x83, 0x87, 0x8f, 0x97, found '0x10' (--set)",
+            "mqtt.store_qos0: expected true or false, found 'yes' (--set)",
+            "listeners.http.mqtt_over[0]: 'udp': expected tcp or websocket (--set)",
+            "mqtt.max_packet_bytes: 33554432 is above mqtt.websocket_message_bytes, 16777216 (--set)",
+        ],
     );
 }
 
@@ -296,7 +341,7 @@ fn speak_names_dialects() {
         speak: names.iter().map(ToString::to_string).collect(),
         ..Sources::default()
     };
-    assert_eq!(good(&speak(&["http"])).listeners[0].speaks, [Dialect::Http]);
+    assert_eq!(good(&speak(&["http"])).listeners[0].speaks, [Dialect::Http, Dialect::Mqtt]);
     // What is on already says nothing new; message-sync has a port of its own besides.
     assert_eq!(good(&speak(&["mikudos"])), Config::defaults().0);
     let config = good(&speak(&["message-sync"]));
@@ -307,21 +352,22 @@ fn speak_names_dialects() {
         [
             ("http", 8080, ListenerKind::Http),
             ("grpc", 50051, ListenerKind::Grpc),
+            ("mqtt", 1883, ListenerKind::Mqtt),
             ("message-sync", 8081, ListenerKind::Grpc),
         ]
     );
     check(
-        &speak(&["mqtt,mqant", "mqttt", "http"]),
+        &speak(&["dino,mqant", "mqttt", "http"]),
         &[
-            "--speak: 'mqtt': this build does not speak mqtt (it speaks http, grpc, mikudos, message-sync)",
-            "--speak: 'mqant': this build does not speak mqant (it speaks http, grpc, mikudos, message-sync)",
+            "--speak: 'dino': this build does not speak dino (it speaks http, grpc, mikudos, message-sync, mqtt)",
+            "--speak: 'mqant': this build does not speak mqant (it speaks http, grpc, mikudos, message-sync, mqtt)",
             "--speak: 'mqttt': unknown dialect; did you mean mqtt?",
         ],
     );
     check(
         &speak(&["all"]),
         &[
-            "--speak: 'all': this build does not speak mqtt, dino, mage, mqant (it speaks http, grpc, mikudos, message-sync)",
+            "--speak: 'all': this build does not speak dino, mage, mqant (it speaks http, grpc, mikudos, message-sync, mqtt)",
         ],
     );
 }

@@ -1,13 +1,14 @@
-//! When to stop: SIGTERM or SIGINT.
+//! What the operator says by signals: SIGTERM or SIGINT = stop, SIGHUP = read credentials and access rules again.
 
 use crate::exit::{self, Failure};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The handlers. From `install` on neither signal kills the process.
+/// The handlers. From `install` on none of these signals kills the process.
 #[derive(Debug)]
 pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Signal,
 }
 
 impl Signals {
@@ -21,15 +22,19 @@ impl Signals {
         Ok(Self {
             terminate: install(SignalKind::terminate())?,
             interrupt: install(SignalKind::interrupt())?,
+            hang_up: install(SignalKind::hangup())?,
         })
     }
 
-    /// Waits for the next one and tells its name. Called again it waits for the next: a second signal, during
-    /// the stop, means "now".
-    pub(crate) async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+    /// Waits for the next signal to stop and tells its name; every SIGHUP until then is answered by `reload`. Called again it
+    /// waits for the next: a second signal, during the stop, means "now".
+    pub(crate) async fn stop(&mut self, reload: impl Fn()) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hang_up.recv() => reload(),
+            }
         }
     }
 }

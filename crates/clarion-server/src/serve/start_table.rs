@@ -3,7 +3,7 @@
 use super::open::Opened;
 use crate::config::{
     Config,
-    listeners::{AuthMode, Dialect, Listener, ListenerName},
+    listeners::{AuthMode, Dialect, Listener, ListenerName, Transport},
     mikudos_file::open_further,
     sections::{StoreDurability, StoreKind},
 };
@@ -74,14 +74,23 @@ fn clients(listener: &Listener) -> String {
         Dialect::Grpc => "native gRPC",
         Dialect::Mikudos => "mikudos gates and producers",
         Dialect::MessageSync => "message-sync",
-        Dialect::Mqtt if listener.name == ListenerName::Http => "MQTT over WebSocket at /mqtt",
-        Dialect::Mqtt => "MQTT 3.1, 3.1.1, 5",
+        Dialect::Mqtt => mqtt_clients(listener),
         Dialect::Dino if listener.name == ListenerName::Dino => "dino REST callers",
         Dialect::Dino => "dino users",
         Dialect::Mage => "MAGE message streams at /msgstream",
         Dialect::Mqant => "mqant clients",
     });
     spoken.collect::<Vec<_>>().join(", ")
+}
+
+fn mqtt_clients(listener: &Listener) -> &'static str {
+    let has = |over| listener.mqtt.as_ref().is_some_and(|habits| habits.over.contains(&over));
+    match (has(Transport::Tcp), has(Transport::WebSocket)) {
+        (true, true) => "MQTT, also over WebSocket at /mqtt",
+        (true, false) => "MQTT",
+        (false, true) => "MQTT over WebSocket at /mqtt",
+        (false, false) => "nobody (mqtt_over is empty)",
+    }
 }
 
 fn trust(listener: &Listener) -> String {
@@ -130,16 +139,21 @@ mod tests {
             &[],
             &[
                 "messages in ./clarion-data, on disk before a publish is answered",
-                "http      127.0.0.1:4711   HTTP API and event streams                              everybody on this \
-                 machine\n",
-                "grpc      127.0.0.1:50051  native gRPC, mikudos gates and producers, message-sync  everybody",
-                "not opened, since they speak nothing: mqtt, mqtts, message-sync,",
+                "http      127.0.0.1:4711   HTTP API and event streams, MQTT, also over WebSocket at /mqtt  everybody on \
+                 this machine\n",
+                "grpc      127.0.0.1:50051  native gRPC, mikudos gates and producers, message-sync          everybody",
+                "mqtt      127.0.0.1:1883   MQTT, also over WebSocket at /mqtt                              everybody",
+                "not opened, since they speak nothing: mqtts, message-sync,",
                 "without proof",
             ],
         );
         check(
             &["listeners.http.bind=0.0.0.0:1", "listeners.http.allow_from=10.0.0.0/8"],
             &["those from 10.0.0.0/8\n"],
+        );
+        check(
+            &["listeners.http.mqtt_over=websocket"],
+            &["streams, MQTT over WebSocket at /mqtt  every"],
         );
         check(&["store.kind=memory"], &["in memory only"]);
         check(&["store.durability=memory"], &["a power failure loses"]);
@@ -168,7 +182,7 @@ mod tests {
     fn with_keys_nothing_is_without_proof() {
         let key = format!("auth.keys=[{{name: k, sha256: {}, allow: [read]}}]", "0a".repeat(32));
         let required = |listener| format!("listeners.{listener}.auth=required");
-        let sets = vec![required("http"), required("grpc"), key];
+        let sets = vec![required("http"), required("grpc"), required("mqtt"), key];
         let config = Config::load(&Sources { sets, ..Sources::default() }).unwrap();
         let text = render_addresses(&config, &[]);
         assert!(text.contains("everybody on this machine with a key\n"), "{text}");

@@ -2,15 +2,22 @@
 //!
 //! Must not know: how any of them works.
 
+mod mqtt;
+
+pub(crate) use mqtt::{mqtt_config, mqtt_peers};
+
 use crate::config::{
     Config,
     listeners::{AuthMode, Dialect, Listener},
     sections::{MikudosMode, StoreKind},
 };
+use crate::credentials::Loaded;
+use clarion_core::AclCell;
 use clarion_core::mode::Mode;
+use clarion_edge::AllowFrom;
+use clarion_edge::auth::{AuthConfig, Authenticator};
 use clarion_edge::grpc::{GrpcConfig, MikudosConfig, Speaks};
 use clarion_edge::http::{HttpConfig, PublishLimits};
-use clarion_edge::{AllowFrom, ApiKey};
 use clarion_node::NodeConfig;
 use clarion_node::config::RetentionTable;
 use std::{sync::Arc, time::Duration};
@@ -62,16 +69,24 @@ pub(crate) fn node_config(config: &Config, cores: usize) -> NodeConfig {
             queue: retention.queue,
         },
         stored_topics: config.topics.stored.clone(),
+        peer_queue_messages: config.mqtt.queue_messages,
+        peer_queue_bytes: config.mqtt.queue_bytes,
+        store_qos0: config.mqtt.store_qos0,
+        retained_topics: config.mqtt.retained_messages,
     }
 }
 
 /// What an HTTP listener is told.
-pub(crate) fn http_config(config: &Config, listener: &Listener) -> HttpConfig {
+pub(crate) fn http_config(
+    config: &Config,
+    listener: &Listener,
+    auth: &Authenticator,
+) -> HttpConfig {
     let limits = &config.limits;
     HttpConfig {
         name: listener.name.name().to_owned(),
         auth_required: listener.auth == AuthMode::Required,
-        keys: keys(config),
+        auth: auth.clone(),
         allow_from: allow_from(listener),
         publish: publish_limits(config),
         body_bytes: limits.body_bytes,
@@ -88,12 +103,17 @@ pub(crate) fn http_config(config: &Config, listener: &Listener) -> HttpConfig {
 }
 
 /// What a gRPC listener is told.
-pub(crate) fn grpc_config(config: &Config, listener: &Listener, port: u16) -> GrpcConfig {
+pub(crate) fn grpc_config(
+    config: &Config,
+    listener: &Listener,
+    port: u16,
+    auth: &Authenticator,
+) -> GrpcConfig {
     let (limits, grpc, mikudos) = (&config.limits, &config.grpc, &config.mikudos);
     GrpcConfig {
         name: listener.name.name().to_owned(),
         auth_required: listener.auth == AuthMode::Required,
-        keys: keys(config),
+        auth: auth.clone(),
         allow_from: allow_from(listener),
         speaks: Speaks {
             grpc: listener.speaks(Dialect::Grpc),
@@ -154,9 +174,22 @@ fn shown(config: &Config, port: u16) -> Vec<(String, String)> {
     .into()
 }
 
-fn keys(config: &Config) -> Vec<ApiKey> {
-    let keys = config.auth.keys.iter();
-    keys.map(|key| ApiKey { sha256: key.sha256, principal: key.principal() }).collect()
+/// What proves identities on all listeners.
+pub(crate) fn authenticator(
+    config: &Config,
+    loaded: Loaded,
+    cores: usize,
+) -> Result<Authenticator, String> {
+    let auth = &config.auth;
+    let checks = if auth.password_checks == 0 { 2 * cores } else { auth.password_checks };
+    Authenticator::new(AuthConfig {
+        credentials: loaded.credentials,
+        acl: loaded.acl.map(AclCell::new),
+        password_checks: checks,
+        password_queue: auth.password_queue,
+        cache_entries: auth.cache_entries,
+        cache_time: auth.cache_time,
+    })
 }
 
 fn publish_limits(config: &Config) -> PublishLimits {
@@ -192,7 +225,12 @@ mod tests {
         let speak = speak.iter().map(ToString::to_string).collect();
         let config = Config::load(&Sources { sets, speak, ..Sources::default() }).unwrap();
         let listener = config.listeners.iter().find(|listener| listener.name == name).unwrap();
-        grpc_config(&config, listener, 1)
+        grpc_config(
+            &config,
+            listener,
+            1,
+            &authenticator(&config, crate::credentials::load_all(&config).unwrap(), 1).unwrap(),
+        )
     }
 
     #[test]

@@ -10,6 +10,7 @@
 mod api;
 mod bad_input;
 mod bench_grpc;
+mod bench_mqtt;
 mod clients;
 mod crash;
 mod data_dir;

@@ -11,6 +11,29 @@ pub enum Version {
     V5,
 }
 
+/// Who sent a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// A client: what a server decodes.
+    Client,
+    /// A server: what a client decodes.
+    Server,
+}
+
+/// What the first bytes of a connection hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decoded<'a> {
+    /// The beginning of a packet, perhaps nothing: decode again when more bytes have come.
+    More,
+    /// A whole packet, and maybe more behind it.
+    Packet {
+        /// It.
+        packet: Packet<'a>,
+        /// So many bytes it took.
+        len: usize,
+    },
+}
+
 /// What a decoder accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Profile {
@@ -66,6 +89,18 @@ pub enum Qos {
     AtLeastOnce = 1,
     /// Exactly once.
     ExactlyOnce = 2,
+}
+
+impl Qos {
+    /// 0, 1 or 2; nothing else is one.
+    pub const fn from_bits(bits: u8) -> Option<Self> {
+        match bits {
+            0 => Some(Self::AtMostOnce),
+            1 => Some(Self::AtLeastOnce),
+            2 => Some(Self::ExactlyOnce),
+            _ => None,
+        }
+    }
 }
 
 /// A client's packet, or (for clients and differential tests) a server's.

@@ -1,0 +1,135 @@
+//! What a connection speaks, by its first bytes.
+//!
+//! Invariant: as few bytes as tell it are waited for. Must not know: what comes of it.
+
+use std::io::ErrorKind;
+use tokio::net::TcpStream;
+
+/// Bytes that tell HTTP from MQTT at its path: the path's and the one behind it.
+const LOOK_BYTES: usize = PATH.len() + 1;
+const PATH: &[u8] = b"GET /mqtt";
+/// CONNECT's first byte (MQTT 5 §3.1.1).
+const CONNECT: u8 = 0x10;
+
+/// How MQTT may come in on a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Over {
+    /// As it is.
+    pub tcp: bool,
+    /// In WebSocket frames.
+    pub websocket: bool,
+}
+
+/// Verdict on first bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum First {
+    /// They do not tell yet.
+    More,
+    /// MQTT.
+    Mqtt,
+    /// A request that may become a WebSocket.
+    WebSocket,
+    /// Nothing of both.
+    Other,
+}
+
+/// On a listener that speaks MQTT alone: every GET is an upgrade, or a mistake that deserves an answer.
+pub(super) fn alone(bytes: &[u8], over: Over) -> First {
+    match bytes {
+        [] => First::More,
+        [CONNECT, ..] if over.tcp => First::Mqtt,
+        _ if over.websocket => begins(bytes, b"GET "),
+        _ => First::Other,
+    }
+}
+
+/// On a listener that speaks HTTP too: what is not at `/mqtt` is its own.
+fn beside_http(bytes: &[u8], over: Over) -> First {
+    match bytes {
+        [] => First::More,
+        [CONNECT, ..] if over.tcp => First::Mqtt,
+        _ if !over.websocket => First::Other,
+        bytes => match (begins(bytes, PATH), bytes.get(PATH.len())) {
+            (First::WebSocket, None) => First::More,
+            (First::WebSocket, Some(b' ' | b'?')) => First::WebSocket,
+            (First::WebSocket, Some(_)) => First::Other,
+            (first, _) => first,
+        },
+    }
+}
+
+/// Reads as much of a connection to such a listener as tells; `head` holds it. One that ends meanwhile is HTTP's.
+pub(super) async fn look(stream: &TcpStream, over: Over, head: &mut Vec<u8>) -> First {
+    loop {
+        match beside_http(head, over) {
+            First::More => {}
+            first => return first,
+        }
+        if stream.readable().await.is_err() {
+            return First::Other;
+        }
+        let mut bytes = [0; LOOK_BYTES];
+        match stream.try_read(&mut bytes[head.len()..]) {
+            Ok(length) if length > 0 => {
+                let start = head.len();
+                head.extend_from_slice(&bytes[start..start + length]);
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            _ => return First::Other,
+        }
+    }
+}
+
+fn begins(bytes: &[u8], wanted: &[u8]) -> First {
+    if bytes.starts_with(wanted) {
+        First::WebSocket
+    } else if wanted.starts_with(bytes) {
+        First::More
+    } else {
+        First::Other
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOTH: Over = Over { tcp: true, websocket: true };
+
+    #[test]
+    fn as_soon_as_it_can_be_told() {
+        for (bytes, on_mqtt, on_http) in [
+            (&b""[..], First::More, First::More),
+            (b"\x10", First::Mqtt, First::Mqtt),
+            (b"\x10\x0c", First::Mqtt, First::Mqtt),
+            (b"\x11", First::Other, First::Other),
+            (b"\x16\x03", First::Other, First::Other),
+            (b"G", First::More, First::More),
+            (b"GET", First::More, First::More),
+            (b"GET ", First::WebSocket, First::More),
+            (b"GET /", First::WebSocket, First::More),
+            (b"GET /api", First::WebSocket, First::Other),
+            (b"GET /mqtt", First::WebSocket, First::More),
+            (b"GET /mqtt ", First::WebSocket, First::WebSocket),
+            (b"GET /mqtt?x", First::WebSocket, First::WebSocket),
+            (b"GET /mqttx", First::WebSocket, First::Other),
+            (b"GETX", First::Other, First::Other),
+            (b"POST /mqtt ", First::Other, First::Other),
+        ] {
+            let shown = bytes.escape_ascii();
+            assert_eq!(alone(bytes, BOTH), on_mqtt, "{shown}");
+            assert_eq!(beside_http(bytes, BOTH), on_http, "{shown}");
+        }
+    }
+
+    #[test]
+    fn what_is_switched_off_is_nothing() {
+        let (tcp, websocket) =
+            (Over { tcp: true, websocket: false }, Over { tcp: false, websocket: true });
+        assert_eq!(alone(b"GET /mqtt ", tcp), First::Other);
+        assert_eq!(beside_http(b"GET /mqtt ", tcp), First::Other);
+        assert_eq!(beside_http(b"G", tcp), First::Other);
+        assert_eq!(alone(b"\x10", websocket), First::Other);
+        assert_eq!(beside_http(b"\x10", websocket), First::Other);
+    }
+}

@@ -1,0 +1,408 @@
+//! Sessions that talk both ways: what they say, packet by packet, and how they end.
+//!
+//! Invariants: a packet is handled to its end before the next one; while the store takes nothing, or the client does not read
+//! its answers, it is not read either. Must not know: any protocol (that is the `Peer`).
+
+mod feed;
+mod give;
+mod publish;
+mod retained;
+mod subscribe;
+mod wills;
+
+pub(crate) use publish::PeerReply;
+pub(super) use publish::Publishing;
+pub(super) use wills::Wills;
+
+use super::deliver::list_dirty;
+use super::link::{LinkState, watch_duplex};
+use super::session::{Birth, Role, Session, not_taken};
+use super::voice::Voice;
+use super::{SessionKey, Shard, State};
+use crate::attach::{Acks, AttachPlan, SessionRef};
+use crate::clock;
+use crate::peer::{AttachPeer, NotAttached};
+use clarion_core::port::layer::Opened;
+use clarion_core::port::outlet::CloseReason;
+use clarion_core::port::peer::{Ask, Receipt};
+use clarion_core::{Millis, Refusal};
+use give::Queue;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::sync::Notify;
+
+/// Packets that are handled before others have their turn.
+const PACKETS_A_TURN: usize = 256;
+
+/// What a talking session is beside its subscriptions to channels.
+pub(super) struct PeerState {
+    pub(super) client: Arc<str>,
+    /// What was said and is not handled: the beginning of a packet, or packets that must wait.
+    tail: Vec<u8>,
+    subs: Vec<OwnSub>,
+    /// Deliveries that wait for a place in the window.
+    queue: Option<Box<Queue>>,
+    /// Publishes whose outcome is not told yet, in order.
+    answers: VecDeque<(u32, Option<Result<Receipt, Refusal>>)>,
+    /// How the feed would be read.
+    feed: Option<Box<AttachPlan>>,
+    feed_turn: u16,
+    /// Somebody waits until it has room.
+    room: Option<Rc<Notify>>,
+    /// Timer ticks of silence that end it; 0 = none.
+    keep_alive: u64,
+    last_heard: u64,
+    expires_at: Option<Millis>,
+    will_delay_max_s: u32,
+    without_will: bool,
+    /// A publish of it waits until the store takes more.
+    parked: bool,
+    /// It is the reason for [`PeerState::parked`], or for its client not reading, that packets wait in `tail`.
+    waiting: bool,
+}
+
+/// A subscription to a topic or filter.
+struct OwnSub {
+    filter: Box<str>,
+    share: Option<Box<str>>,
+}
+
+impl PeerState {
+    /// What it is, of a session.
+    pub(super) fn of(session: &mut Session) -> Option<&mut Self> {
+        match &mut session.role {
+            Role::Peer(state) => Some(state),
+            Role::Reader | Role::Member(_) | Role::Gate(_) => None,
+        }
+    }
+}
+
+impl Shard {
+    /// A new session that talks; an older one of its client id ends.
+    pub(super) fn attach_peer(
+        self: &Rc<Self>,
+        attach: AttachPeer,
+    ) -> Result<SessionKey, NotAttached> {
+        let AttachPeer { plan, peer, link, leftover, guard } = attach;
+        if let Err(refusal) = self.has_place() {
+            return Err(NotAttached { refusal, link: Some(link) });
+        }
+        let closed = |refusal| NotAttached { refusal, link: None };
+        let (link, reader) =
+            LinkState::duplex(link, guard).map_err(|error| closed(not_taken(error)))?;
+        let client = plan.client_id;
+        let state = PeerState {
+            client: client.clone(),
+            tail: Vec::new(),
+            subs: Vec::new(),
+            queue: None,
+            answers: VecDeque::new(),
+            feed: plan.feed.map(Box::new),
+            feed_turn: 0,
+            room: None,
+            keep_alive: plan.keep_alive.map_or(0, super::timers::ticks),
+            last_heard: 0,
+            expires_at: plan.expires_at,
+            will_delay_max_s: plan.will_delay_max_s,
+            without_will: false,
+            parked: false,
+            waiting: false,
+        };
+        let birth = Birth {
+            user: plan.user.clone(),
+            device: Some(client.clone()),
+            number: 0,
+            subs: Box::default(),
+            role: Role::Peer(Box::new(state)),
+            acks: Acks::Singly,
+            credit: Some(plan.window),
+            outlet: Voice::Peer(peer),
+            hidden: false,
+        };
+        let key = self.begin_session(birth, link.clone()).map_err(closed)?;
+        let this = SessionRef { shard: self.context.index, key };
+        let before = self.context.clients.enter(&client, plan.user, this, plan.clean);
+        if let Some(before) = before {
+            self.take_over(before);
+        }
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
+        let tick = state.timers.now();
+        if let Some(session) = state.sessions.get_mut(key) {
+            session.open();
+            if let Some(peer) = PeerState::of(session) {
+                peer.last_heard = tick;
+                let first = peer.next_look(tick);
+                if first < state.timers.heartbeat_at(tick) {
+                    state.timers.arm(key, first);
+                }
+            }
+        }
+        self.mark_dirty(state, key);
+        drop(guard);
+        if plan.auto_feed {
+            self.begin_feed(key);
+        }
+        if !leftover.is_empty() {
+            self.hear_plain(key, &leftover);
+        }
+        tokio::task::spawn_local(watch_duplex(self.clone(), key, link, reader));
+        self.context.mailbox.nudge();
+        Ok(key)
+    }
+
+    /// Ends the session that had a client id before.
+    fn take_over(&self, before: SessionRef) {
+        let SessionRef { shard, key } = before;
+        if shard == self.context.index {
+            self.close_session(&mut self.state.borrow_mut(), key, CloseReason::TakenOver);
+        } else {
+            self.context.post_job(shard, move |shard| {
+                shard.close_session(&mut shard.state.borrow_mut(), key, CloseReason::TakenOver);
+                shard.context.mailbox.nudge();
+            });
+        }
+    }
+
+    /// Bytes of a connection. Returns whether it has ended.
+    pub(super) fn peer_said(self: &Rc<Self>, key: SessionKey, raw: &[u8]) -> bool {
+        let link = {
+            let mut state = self.state.borrow_mut();
+            let Some(session) = state.sessions.get_mut(key) else { return false };
+            session.link.clone()
+        };
+        let Some(duplex) = link.as_duplex() else { return true };
+        let mut plain = self.plain.take();
+        let gone = match duplex.open(raw, &mut plain) {
+            None => {
+                self.hear_plain(key, raw);
+                false
+            }
+            Some(opened) => {
+                if !plain.is_empty() {
+                    self.hear_plain(key, &plain);
+                }
+                self.layer_said(key, &link, opened.map_err(|error| error.0))
+            }
+        };
+        plain.clear();
+        // The buffer serves the next one, unless it was a huge one.
+        if plain.capacity() <= 1 << 17 {
+            self.plain.replace(plain);
+        }
+        self.context.mailbox.nudge();
+        gone
+    }
+
+    fn layer_said(
+        &self,
+        key: SessionKey,
+        link: &LinkState,
+        opened: Result<Opened, &'static str>,
+    ) -> bool {
+        // What the layer answers by itself goes out with the next write.
+        let _ = link.finish_write();
+        match opened {
+            Ok(Opened::More) => {
+                self.mark_dirty(&mut self.state.borrow_mut(), key);
+                false
+            }
+            Ok(Opened::End) => true,
+            Err(error) => {
+                tracing::debug!(error, "a connection ends: its layer is broken");
+                true
+            }
+        }
+    }
+
+    /// Plain bytes of a connection.
+    fn hear_plain(self: &Rc<Self>, key: SessionKey, bytes: &[u8]) {
+        let tail = {
+            let mut guard = self.state.borrow_mut();
+            let state = &mut *guard;
+            let tick = state.timers.now();
+            let Some(session) = state.sessions.get_mut(key) else { return };
+            let Some(peer) = PeerState::of(session) else { return };
+            peer.last_heard = tick;
+            if peer.tail.is_empty() && !peer.waiting {
+                None
+            } else {
+                peer.tail.extend_from_slice(bytes);
+                (!peer.waiting).then(|| std::mem::take(&mut peer.tail))
+            }
+        };
+        match tail {
+            Some(tail) => {
+                let heard = self.hear_packets(key, &tail);
+                self.keep_tail(key, tail, heard);
+            }
+            None => {
+                let waits = self.is_waiting(key);
+                if !waits {
+                    let heard = self.hear_packets(key, bytes);
+                    if heard < bytes.len() {
+                        self.keep_tail(key, bytes[heard..].to_vec(), 0);
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_waiting(&self, key: SessionKey) -> bool {
+        let mut state = self.state.borrow_mut();
+        let peer = state.sessions.get_mut(key).and_then(PeerState::of);
+        peer.is_some_and(|peer| peer.waiting)
+    }
+
+    /// What of `tail` was not heard waits.
+    fn keep_tail(&self, key: SessionKey, mut tail: Vec<u8>, heard: usize) {
+        let mut state = self.state.borrow_mut();
+        let Some(peer) = state.sessions.get_mut(key).and_then(PeerState::of) else { return };
+        tail.drain(..heard);
+        tail.shrink_to(4096);
+        peer.tail = if tail.is_empty() { Vec::new() } else { tail };
+    }
+
+    /// Handles packets. Returns how many bytes they had.
+    fn hear_packets(self: &Rc<Self>, key: SessionKey, bytes: &[u8]) -> usize {
+        let now = clock::now();
+        let mut at = 0;
+        let mut packets = 0;
+        while at < bytes.len() {
+            let ask = {
+                let mut guard = self.state.borrow_mut();
+                let state = &mut *guard;
+                let Some(session) = state.sessions.get_mut(key) else { return bytes.len() };
+                if session.closing.is_some() {
+                    return bytes.len();
+                }
+                let full = session.outbox.len() > 2 * self.context.config.outbox_bytes;
+                let Some(peer) = PeerState::of(session) else { return bytes.len() };
+                if full || peer.parked || packets == PACKETS_A_TURN {
+                    peer.waiting = true;
+                    session.link.pause(true);
+                    if packets == PACKETS_A_TURN && !full {
+                        self.go_on_soon(state, key);
+                    }
+                    return at;
+                }
+                let Session { outlet, outbox, .. } = session;
+                let Some(peer) = outlet.peer() else { return bytes.len() };
+                let before = outbox.len();
+                let heard = peer.hear(&bytes[at..], now, outbox.control());
+                if outbox.len() > before {
+                    list_dirty(session, &mut state.dirty);
+                }
+                at += heard.consumed;
+                packets += 1;
+                heard.ask
+            };
+            match ask {
+                Ask::More => break,
+                Ask::Nothing => {}
+                Ask::Publish(publish) => self.peer_publishes(key, *publish),
+                Ask::Subscribe { token, list } => self.peer_subscribes(key, token, list),
+                Ask::Unsubscribe { token, list } => self.peer_unsubscribes(key, token, &list),
+                Ask::Freed { acked } => self.peer_freed(key, acked),
+                Ask::End { will } => {
+                    self.peer_ends(key, will);
+                    return bytes.len();
+                }
+            }
+        }
+        at
+    }
+
+    /// What waits in its tail is heard with the next tick.
+    fn go_on_soon(&self, state: &mut State, key: SessionKey) {
+        state.peers_waiting.push(key);
+        self.context.mailbox.nudge();
+    }
+
+    /// Sessions whose packets wait go on, as far as they may.
+    pub(super) fn hear_waiting(self: &Rc<Self>) {
+        for key in std::mem::take(&mut self.state.borrow_mut().peers_waiting) {
+            self.go_on(key);
+        }
+    }
+
+    /// A session whose packets wait goes on, if it may.
+    fn go_on(self: &Rc<Self>, key: SessionKey) {
+        let tail = {
+            let mut state = self.state.borrow_mut();
+            let Some(session) = state.sessions.get_mut(key) else { return };
+            let full = session.outbox.len() > self.context.config.outbox_bytes;
+            let link = session.link.clone();
+            let Some(peer) = PeerState::of(session) else { return };
+            if !peer.waiting || peer.parked || full {
+                return;
+            }
+            peer.waiting = false;
+            link.pause(false);
+            std::mem::take(&mut peer.tail)
+        };
+        let heard = self.hear_packets(key, &tail);
+        self.keep_tail(key, tail, heard);
+    }
+
+    /// Its outbox has been written as far as it went.
+    pub(super) fn peer_flushed(&self, state: &mut State, key: SessionKey) {
+        let Some(session) = state.sessions.get_mut(key) else { return };
+        let drained = session.outbox.len() <= self.context.config.outbox_bytes;
+        let has_subs = !session.subs.is_empty();
+        let Some(peer) = PeerState::of(session) else { return };
+        if drained && peer.waiting && !peer.parked {
+            self.go_on_soon(state, key);
+        }
+        self.drain_queue(state, key);
+        if has_subs {
+            self.ask_pages(state, key);
+        }
+    }
+
+    /// A peer has ended its connection, or has been told why it ends.
+    fn peer_ends(&self, key: SessionKey, will: bool) {
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
+        let deadline = state.timers.after_seconds(5);
+        let Some(session) = state.sessions.get_mut(key) else { return };
+        session.closing = Some(deadline);
+        session.link.close_layer();
+        if let Some(peer) = PeerState::of(session) {
+            peer.without_will = !will;
+        }
+        state.timers.arm(key, deadline);
+        self.mark_dirty(state, key);
+    }
+
+    /// A timer of a peer fires: whether it ends, and when to look again.
+    pub(super) fn look_at_peer(&self, state: &mut State, key: SessionKey) -> Option<u64> {
+        let now = state.timers.now();
+        let peer = state.sessions.get_mut(key).and_then(PeerState::of)?;
+        let reason = if peer.expires_at.is_some_and(|at| at <= clock::now()) {
+            CloseReason::Expired
+        } else if peer.keep_alive > 0 && now - peer.last_heard >= peer.keep_alive {
+            CloseReason::KeepAlive
+        } else {
+            return Some(peer.next_look(now));
+        };
+        self.close_session(state, key, reason);
+        None
+    }
+}
+
+impl PeerState {
+    /// The timer tick of the next look at its silence and its credentials.
+    fn next_look(&self, now: u64) -> u64 {
+        let silence = match self.keep_alive {
+            0 => u64::MAX,
+            ticks => self.last_heard + ticks,
+        };
+        let expiry = match self.expires_at {
+            None => u64::MAX,
+            Some(at) => now + at.saturating_sub(clock::now()) / super::timers::TICK_MS + 1,
+        };
+        silence.min(expiry)
+    }
+}

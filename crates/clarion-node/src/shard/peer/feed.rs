@@ -1,0 +1,59 @@
+//! A peer's feed: the same subscriptions and cursors by which any transport reads a user's channels.
+//!
+//! Invariant: a session has one feed at most. Must not know: on which topic it comes.
+
+use super::PeerState;
+use crate::attach::{Acks, Start};
+use crate::shard::session::SubEntry;
+use crate::shard::{SessionKey, Shard, State};
+use std::rc::Rc;
+
+impl Shard {
+    /// A peer's user's feed is attached, or goes on with other options.
+    pub(super) fn begin_feed(self: &Rc<Self>, key: SessionKey) {
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
+        let Some(session) = state.sessions.get_mut(key) else { return };
+        let numbered = session.outlet.uses_credit();
+        let acks = if numbered { Acks::Singly } else { Acks::ByWrite };
+        if !session.subs.is_empty() {
+            session.acks = acks;
+            return;
+        }
+        let Some(peer) = PeerState::of(session) else { return };
+        let turn = peer.feed_turn;
+        let Some(plan) = &peer.feed else { return };
+        let number = plan.reader.number;
+        let entries = plan.channels.iter();
+        let subs: Vec<SubEntry> = entries
+            .map(|(channel, start)| {
+                // Whoever subscribes again goes on: what it has acked it does not get again.
+                let start = if number == 0 { Start::Latest } else { *start };
+                SubEntry::entering(channel.clone(), start, turn)
+            })
+            .collect();
+        session.subs = subs.into();
+        session.number = number;
+        session.acks = acks;
+        session.written = (!numbered && number != 0).then(Box::default);
+        self.enter_subs(state, key);
+        drop(guard);
+        tokio::task::spawn_local(self.clone().load(key, Vec::new()));
+    }
+
+    /// A peer's feed ends. Returns whether there was one.
+    pub(super) fn end_feed(&self, state: &mut State, key: SessionKey) -> bool {
+        let Some(session) = state.sessions.get_mut(key) else { return false };
+        let subs = std::mem::take(&mut session.subs);
+        let number = std::mem::take(&mut session.number);
+        session.written = None;
+        if let Some(peer) = PeerState::of(session) {
+            peer.feed_turn = peer.feed_turn.wrapping_add(1);
+        }
+        self.leave_subs(state, key, &subs);
+        if number != 0 {
+            self.device_detached(state, number);
+        }
+        !subs.is_empty()
+    }
+}

@@ -1,0 +1,411 @@
+//! What peers publish: live at once, stored with the next commit, retained under a number of its own.
+//!
+//! Invariants: outcomes are told in the order of the publishes; a session whose publish the store does not take yet is not
+//! heard until it does, so its order holds and nothing is dropped; what is retained is handed to the committer before it
+//! is delivered. Must not know: how a peer's protocol acks.
+
+use super::PeerState;
+use crate::clock;
+use crate::committer::{CommitAnswer, Rejected, Reply};
+use crate::metrics::VerbCounters;
+use crate::retained::{self, Refused};
+use crate::shard::deliver::list_dirty;
+use crate::shard::session::Session;
+use crate::shard::{LiveDone, SessionKey, Shard};
+use clarion_core::port::peer::{Goes, PeerPublish, Receipt};
+use clarion_core::port::store::{Change, Done, Expect, Publish, Unit};
+use clarion_core::{Address, AddressKind, Code, Content, Message, Refusal};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// Publishes that go to the committer before the tick ends.
+const SUBMIT_UNITS: usize = 512;
+
+/// Who waits for units of a submission.
+#[derive(Debug)]
+pub(crate) struct PeerReply {
+    /// `None` = nobody, such as for a will.
+    key: Option<SessionKey>,
+    token: u32,
+    units: usize,
+    readers: bool,
+    /// The topic and number of a change of retained messages.
+    retained: Option<(Box<str>, u64)>,
+}
+
+/// Publishes on their way to the committer.
+#[derive(Default)]
+pub(in crate::shard) struct Publishing {
+    units: Vec<Unit>,
+    replies: Vec<PeerReply>,
+    /// The committer took nothing when it was last asked.
+    blocked: bool,
+    /// Those that wait until the committer takes more, in order.
+    parked: VecDeque<Parked>,
+}
+
+impl Publishing {
+    /// Whether nothing is on its way to the committer.
+    pub(in crate::shard) fn is_empty(&self) -> bool {
+        self.units.is_empty() && self.parked.is_empty()
+    }
+}
+
+struct Parked {
+    key: Option<SessionKey>,
+    publish: PeerPublish,
+}
+
+/// What became of a publish for now.
+enum Outcome {
+    /// It is told.
+    Told(Result<Receipt, Refusal>),
+    /// It is told when it is committed.
+    Later,
+    /// The committer takes nothing more for now.
+    Full,
+}
+
+impl Shard {
+    /// A peer publishes.
+    pub(super) fn peer_publishes(self: &Rc<Self>, key: SessionKey, publish: PeerPublish) {
+        let token = publish.token;
+        {
+            let mut state = self.state.borrow_mut();
+            if !state.publishing.parked.is_empty() && self.is_stored(&publish) {
+                return park(&mut state, Some(key), publish);
+            }
+        }
+        match self.publish_for(Some(key), &publish) {
+            Outcome::Told(result) => self.answer_publish(key, token, result),
+            Outcome::Later => self.expect_answer(key, token),
+            Outcome::Full => park(&mut self.state.borrow_mut(), Some(key), publish),
+        }
+    }
+
+    /// Whether it goes through the committer.
+    fn is_stored(&self, publish: &PeerPublish) -> bool {
+        let live = publish.content.qos == 0 && !self.context.config.store_qos0;
+        publish.content.retain || (!live && self.context.planner.is_stored(&publish.address))
+    }
+
+    /// Publishes for a session, or for nobody.
+    fn publish_for(self: &Rc<Self>, key: Option<SessionKey>, publish: &PeerPublish) -> Outcome {
+        if let Err(refusal) = self.context.planner.check_taking() {
+            return Outcome::Told(Err(refusal));
+        }
+        let PeerPublish { address, content, token } = publish;
+        let live = (content.qos == 0 && !self.context.config.store_qos0)
+            || !self.context.planner.is_stored(address);
+        if content.retain && address.kind() == AddressKind::Topic {
+            return self.publish_retained(key, publish, live);
+        }
+        if live {
+            let message = self.context.planner.live(address.clone(), content.clone(), clock::now());
+            let readers = self.deliver_everywhere(&message);
+            VerbCounters::count(&self.context.planner.counters.live, 1);
+            return Outcome::Told(Ok(Receipt { readers }));
+        }
+        if self.state.borrow().publishing.blocked {
+            return Outcome::Full;
+        }
+        let unit = self.unit(address, content);
+        let reply = PeerReply {
+            key,
+            token: *token,
+            units: 1,
+            readers: self.has_readers(address),
+            retained: None,
+        };
+        let mut state = self.state.borrow_mut();
+        state.publishing.units.push(unit);
+        state.publishing.replies.push(reply);
+        let many = state.publishing.units.len() >= SUBMIT_UNITS;
+        drop(state);
+        if many {
+            self.submit_publishes();
+        }
+        self.context.mailbox.nudge();
+        Outcome::Later
+    }
+
+    fn unit(&self, address: &Address, content: &Content) -> Unit {
+        let retention = self.context.config.retention.of(address.kind());
+        let mut content = content.clone();
+        if let Some(at) = content.expires_at
+            && retention.age_ms > 0
+        {
+            // A life beyond the channel's age is the channel's age, which needs no mark of its own.
+            content.expires_at = (at < clock::now() + retention.age_ms).then_some(at);
+        }
+        Unit::Publish(Publish {
+            channel: address.clone(),
+            content: Arc::new(content),
+            refs: Vec::new(),
+            retention,
+        })
+    }
+
+    /// Whether somebody reads a channel, live or durable, anywhere.
+    fn has_readers(&self, channel: &Address) -> bool {
+        channel.kind() != AddressKind::Topic || self.context.planner.is_durable_topic(channel) || {
+            let interest = self.context.interest.read();
+            interest.shards(channel) != 0 || !interest.pick(channel).is_empty()
+        }
+    }
+
+    /// A message that stays for later subscribers, or clears the one that does.
+    fn publish_retained(
+        self: &Rc<Self>,
+        key: Option<SessionKey>,
+        publish: &PeerPublish,
+        live: bool,
+    ) -> Outcome {
+        let PeerPublish { address, content, token } = publish;
+        let planner = &self.context.planner;
+        let message = planner.live(address.clone(), content.clone(), clock::now());
+        let stays = !content.payload.is_empty();
+        // What was published before stands before it.
+        if !self.submit_publishes() {
+            return Outcome::Full;
+        }
+        let topic = address.id();
+        let change = if stays { Change::Put(retained::encode(&message)) } else { Change::Delete };
+        let record = Unit::Record { key: retained::key(topic), expect: Expect::Any, change };
+        let mut units = Vec::with_capacity(2);
+        if !live {
+            units.push(self.unit(address, content));
+        }
+        units.push(record);
+        let readers = self.has_readers(address);
+        let kept = stays.then(|| message.clone());
+        let changed = self.context.retained.change(topic, kept, |number| {
+            let retained = Some((topic.into(), number));
+            let reply = PeerReply { key, token: *token, units: units.len(), readers, retained };
+            self.submit(units, vec![reply])
+        });
+        match changed {
+            Ok(()) => {}
+            Err(Refused::Full) => {
+                let detail = "as many topics have a retained message as may";
+                return Outcome::Told(Err(Refusal::new(Code::StoreFull, detail)));
+            }
+            Err(Refused::Committer(refusal)) if refusal.code == Code::Overloaded => {
+                return Outcome::Full;
+            }
+            Err(Refused::Committer(refusal)) => return Outcome::Told(Err(refusal)),
+        }
+        if live {
+            VerbCounters::count(&planner.counters.live, 1);
+            self.deliver_everywhere(&message);
+        }
+        Outcome::Later
+    }
+
+    /// A live message to all who are there, on this shard at once. Returns whether anybody is.
+    fn deliver_everywhere(self: &Rc<Self>, message: &Arc<Message>) -> bool {
+        let interest = self.context.interest.read();
+        let (set, picked) = (interest.shards(&message.channel), interest.pick(&message.channel));
+        drop(interest);
+        let own = 1 << self.context.index;
+        if set & own != 0 {
+            self.deliver_live(message);
+        }
+        if set & !own != 0 {
+            for (shard, mailbox) in self.context.mailboxes.iter().enumerate() {
+                if (set & !own) >> shard & 1 == 1 {
+                    // Nobody waits for what becomes of it there.
+                    mailbox
+                        .post_live(vec![message.clone()], LiveDone::new(1, oneshot::channel().0));
+                }
+            }
+        }
+        for picked in &picked {
+            self.deliver_share(message, picked);
+        }
+        set != 0 || !picked.is_empty()
+    }
+
+    /// Hands what was gathered to the committer. Returns whether nothing is left.
+    fn submit_publishes(&self) -> bool {
+        let (units, replies) = {
+            let mut state = self.state.borrow_mut();
+            let publishing = &mut state.publishing;
+            if publishing.units.is_empty() {
+                return true;
+            }
+            (std::mem::take(&mut publishing.units), std::mem::take(&mut publishing.replies))
+        };
+        let reply = Reply::Peers { shard: self.context.index, who: replies };
+        let Err(Rejected { refusal, units, reply }) = self.context.queue.offer(units, reply) else {
+            self.state.borrow_mut().publishing.blocked = false;
+            return true;
+        };
+        let Reply::Peers { who, .. } = reply else { return true };
+        if refusal.code == Code::Overloaded {
+            let publishing = &mut self.state.borrow_mut().publishing;
+            (publishing.units, publishing.replies, publishing.blocked) = (units, who, true);
+            return false;
+        }
+        for reply in who {
+            if let Some(key) = reply.key {
+                self.published(key, reply.token, Err(refusal.clone()));
+            }
+        }
+        true
+    }
+
+    fn submit(&self, units: Vec<Unit>, who: Vec<PeerReply>) -> Result<(), Refusal> {
+        let reply = Reply::Peers { shard: self.context.index, who };
+        self.context.queue.submit(units, reply, false)
+    }
+
+    /// The end of a tick: what was published goes to the committer, and those who wait for room in it try again.
+    pub(in crate::shard) fn flush_publishes(self: &Rc<Self>) {
+        if !self.submit_publishes() {
+            return;
+        }
+        loop {
+            let Some(Parked { key, publish }) =
+                self.state.borrow_mut().publishing.parked.pop_front()
+            else {
+                return;
+            };
+            let token = publish.token;
+            match self.publish_for(key, &publish) {
+                Outcome::Full => {
+                    let parked = Parked { key, publish };
+                    return self.state.borrow_mut().publishing.parked.push_front(parked);
+                }
+                Outcome::Told(result) => {
+                    if let Some(key) = key {
+                        self.answer_publish(key, token, result);
+                    }
+                }
+                Outcome::Later => {
+                    if let Some(key) = key {
+                        self.expect_answer(key, token);
+                    }
+                }
+            }
+            let mut state = self.state.borrow_mut();
+            if let Some(key) = key
+                && let Some(peer) = state.sessions.get_mut(key).and_then(PeerState::of)
+            {
+                peer.parked = false;
+                self.go_on_soon(&mut state, key);
+            }
+        }
+    }
+
+    /// Publishes for nobody, such as a will; waits for the committer if need be.
+    pub(super) fn publish_for_nobody(self: &Rc<Self>, publish: PeerPublish) {
+        match self.publish_for(None, &publish) {
+            Outcome::Told(Err(refusal)) => tracing::debug!(%refusal, "a will was not published"),
+            Outcome::Told(Ok(_)) | Outcome::Later => {}
+            Outcome::Full => {
+                self.state.borrow_mut().publishing.parked.push_back(Parked { key: None, publish });
+            }
+        }
+    }
+
+    /// The outcome is known; those before it may not be.
+    fn answer_publish(&self, key: SessionKey, token: u32, result: Result<Receipt, Refusal>) {
+        if token == 0 {
+            return;
+        }
+        let mut state = self.state.borrow_mut();
+        let Some(peer) = state.sessions.get_mut(key).and_then(PeerState::of) else { return };
+        peer.answers.push_back((token, Some(result)));
+        drop(state);
+        self.tell_answers(key);
+    }
+
+    fn expect_answer(&self, key: SessionKey, token: u32) {
+        let mut state = self.state.borrow_mut();
+        if token != 0
+            && let Some(peer) = state.sessions.get_mut(key).and_then(PeerState::of)
+        {
+            peer.answers.push_back((token, None));
+        }
+    }
+
+    /// The committer is done with publishes of peers.
+    pub(in crate::shard) fn publishes_committed(&self, who: Vec<PeerReply>, answer: &CommitAnswer) {
+        let mut at = 0;
+        for reply in who {
+            let PeerReply { key, token, units, readers, retained } = reply;
+            let result = match answer {
+                Err(error) => Err(crate::node::store_refusal(error.clone())),
+                Ok((_, results)) => {
+                    let own = results.get(at..at + units).unwrap_or_default();
+                    let refused = own.iter().find_map(|done| match done {
+                        Done::Refused(code) => Some(*code),
+                        _ => None,
+                    });
+                    refused.map_or(Ok(Receipt { readers }), |code| Err(code.into()))
+                }
+            };
+            at += units;
+            if let Some((topic, number)) = retained {
+                self.context.retained.committed(&topic, number, result.is_ok());
+            }
+            let counters = &self.context.planner.counters;
+            VerbCounters::count(
+                if result.is_ok() { &counters.stored } else { &counters.refused },
+                1,
+            );
+            if let Some(key) = key {
+                self.published(key, token, result);
+            }
+        }
+    }
+
+    fn published(&self, key: SessionKey, token: u32, result: Result<Receipt, Refusal>) {
+        if token == 0 {
+            return;
+        }
+        {
+            let mut state = self.state.borrow_mut();
+            let Some(peer) = state.sessions.get_mut(key).and_then(PeerState::of) else { return };
+            let waiting = peer.answers.iter_mut().find(|(t, r)| *t == token && r.is_none());
+            let Some((_, waiting)) = waiting else { return };
+            *waiting = Some(result);
+        }
+        self.tell_answers(key);
+    }
+
+    /// Tells outcomes, as far as those before them are known.
+    fn tell_answers(&self, key: SessionKey) {
+        let mut end = false;
+        {
+            let mut guard = self.state.borrow_mut();
+            let state = &mut *guard;
+            let Some(session) = state.sessions.get_mut(key) else { return };
+            while !end && session.closing.is_none() {
+                let Some(peer) = PeerState::of(session) else { return };
+                let Some((token, result)) = peer.answers.pop_front_if(|(_, r)| r.is_some()) else {
+                    break;
+                };
+                let Session { outlet, outbox, .. } = &mut *session;
+                if let (Some(peer), Some(result)) = (outlet.peer(), result) {
+                    end = peer.published(token, result, outbox.control()) == Goes::End;
+                }
+            }
+            list_dirty(session, &mut state.dirty);
+        }
+        if end {
+            self.peer_ends(key, true);
+        }
+    }
+}
+
+fn park(state: &mut crate::shard::State, key: Option<SessionKey>, publish: PeerPublish) {
+    let peer = key.and_then(|key| state.sessions.get_mut(key)).and_then(PeerState::of);
+    if let Some(peer) = peer {
+        peer.parked = true;
+    }
+    state.publishing.parked.push_back(Parked { key, publish });
+}

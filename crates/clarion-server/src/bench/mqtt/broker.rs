@@ -1,0 +1,222 @@
+//! The brokers that are measured: one that runs already, or one that is started here and ends with the measurement.
+//!
+//! Invariants: what is started here listens on a free loopback port, keeps its data in a new directory that goes with it, and
+//! dies with this process. Must not know: what is measured.
+
+use std::{
+    fs::{self, File},
+    io,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{self, Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, Signal, geteuid, kill_process, pidfd_open},
+};
+
+use super::super::{BenchError, process::ServerProcess};
+
+/// How long a broker may take to be there.
+const START: Duration = Duration::from_secs(30);
+/// How often it is looked for meanwhile.
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+
+/// How much of what a broker says is told when it does not start.
+const SAID_MAX: usize = 2000;
+
+/// What connections to it look like.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Dress {
+    pub(super) tls: bool,
+    pub(super) websocket: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Broker {
+    pub(super) at: SocketAddr,
+    pub(super) process: Option<ServerProcess>,
+    /// If it was started here.
+    _running: Option<Running>,
+}
+
+impl Broker {
+    /// One that runs already.
+    pub(super) fn running(at: SocketAddr, process: Option<ServerProcess>) -> Self {
+        Self { at, process, _running: None }
+    }
+
+    /// Debian's Mosquitto, with room for everything and nothing on disk.
+    pub(super) fn mosquitto(dress: Dress) -> Result<Self, BenchError> {
+        let dir = Dir::new("mosquitto")?;
+        let at = free_port()?;
+        let config = dir.path().join("mosquitto.conf");
+        fs::write(&config, mosquitto_config(at, dress, &dir)?)?;
+        let mut command = guarded("mosquitto");
+        command.arg("-c").arg(&config);
+        // Not by connecting: as long as nobody listens there, that may connect to itself.
+        let accepts = || ServerProcess::find(None, None, at).ok().flatten().map(|_| at);
+        Self::start(&mut command, "mosquitto", dir, accepts)
+    }
+
+    /// This executable as a server.
+    pub(super) fn clarion(dress: Dress) -> Result<Self, BenchError> {
+        let dir = Dir::new("clarion")?;
+        let ready = dir.path().join("ready");
+        let mut command = guarded(std::env::current_exe()?);
+        command.args(["serve", "--speak", "mqtt", "--data"]).arg(dir.path().join("data"));
+        command.arg("--ready-file").arg(&ready);
+        for name in ["http", "grpc", "mqtt"] {
+            command.arg("--set").arg(format!("listeners.{name}.bind=127.0.0.1:0"));
+        }
+        if dress.tls {
+            let (certificate, key) = certificate(&dir)?;
+            for (name, file) in [("cert", certificate), ("key", key)] {
+                command.arg("--set").arg(format!("listeners.mqtt.tls.{name}={}", file.display()));
+            }
+        }
+        Self::start(&mut command, "clarion", dir, || {
+            let ready: serde_json::Value = serde_json::from_slice(&fs::read(&ready).ok()?).ok()?;
+            ready["listeners"]["mqtt"].as_str()?.parse().ok()
+        })
+    }
+
+    fn start(
+        command: &mut Command,
+        name: &str,
+        dir: Dir,
+        at: impl Fn() -> Option<SocketAddr>,
+    ) -> Result<Self, BenchError> {
+        let errors = dir.path().join("stderr");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&errors)?);
+        let child = command
+            .spawn()
+            .map_err(|e| BenchError::Other(format!("setpriv (util-linux) does not run: {e}")))?;
+        let mut running = Running { child, _dir: dir };
+        let failed = |what: &str| {
+            let said = fs::read_to_string(&errors).unwrap_or_default();
+            let last = said.len().saturating_sub(SAID_MAX);
+            let last = said.get(said.ceil_char_boundary(last)..).unwrap_or_default().trim();
+            Err(BenchError::Other(format!("{name} {what}: {last}")))
+        };
+        let end = pidfd_open(Pid::from_child(&running.child), PidfdFlags::empty())?;
+        let deadline = Instant::now() + START;
+        loop {
+            if let Some(at) = at() {
+                let process = ServerProcess::find(Some(running.child.id()), None, at)?;
+                return Ok(Self { at, process, _running: Some(running) });
+            }
+            if let Some(status) = running.child.try_wait()? {
+                return failed(&format!("did not start ({status})"));
+            }
+            if Instant::now() > deadline {
+                return failed("does not accept");
+            }
+            poll(&mut [PollFd::new(&end, PollFlags::IN)], Some(&LOOK))?;
+        }
+    }
+}
+
+/// setpriv sets PR_SET_PDEATHSIG and becomes the program.
+fn guarded(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command
+}
+
+/// A process that ends when this is dropped.
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    _dir: Dir,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = kill_process(Pid::from_child(&self.child), Signal::KILL);
+        let _ = self.child.wait();
+    }
+}
+
+/// A directory that is removed when this is dropped.
+#[derive(Debug)]
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new(name: &str) -> io::Result<Self> {
+        let parent = std::env::temp_dir();
+        for n in 0..u32::MAX {
+            let path = parent.join(format!("clarion-bench-{}-{name}-{n}", process::id()));
+            match fs::create_dir(&path) {
+                Ok(()) => return Ok(Self(path)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A port that nobody has: somebody else may take it before the broker does, which then says so.
+fn free_port() -> io::Result<SocketAddr> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+}
+
+fn mosquitto_config(at: SocketAddr, dress: Dress, dir: &Dir) -> Result<String, BenchError> {
+    let mut config = String::new();
+    if dress.websocket {
+        // Mosquitto does not start with a WebSocket listener alone.
+        let other = free_port()?;
+        config = format!("listener {} {}\n", other.port(), other.ip());
+    }
+    config += &format!(
+        "allow_anonymous true\npersistence false\nmax_inflight_messages 0\nmax_queued_messages 0\n\
+         max_connections -1\nlog_dest stderr\nlog_type error\nlog_type warning\n\
+         connection_messages false\nlistener {} {}\n",
+        at.port(),
+        at.ip()
+    );
+    if geteuid().is_root() {
+        // Else it becomes a user who cannot read the directory.
+        config.push_str("user root\n");
+    }
+    if dress.websocket {
+        config.push_str("protocol websockets\n");
+    }
+    if dress.tls {
+        let (certificate, key) = certificate(dir)?;
+        let lines = format!("certfile {}\nkeyfile {}\n", certificate.display(), key.display());
+        config.push_str(&lines);
+    }
+    Ok(config)
+}
+
+/// A new certificate and its key, signed by nobody else.
+fn certificate(dir: &Dir) -> Result<(PathBuf, PathBuf), BenchError> {
+    let (certificate, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    let mut command = Command::new("openssl");
+    command.args(["req", "-x509", "-nodes", "-days", "30", "-newkey", "ec"]);
+    command.args(["-pkeyopt", "ec_paramgen_curve:prime256v1", "-subj", "/CN=localhost"]);
+    command.args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout"]);
+    command.arg(&key).arg("-out").arg(&certificate);
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.map_err(|e| BenchError::Other(format!("openssl does not run: {e}")))?;
+    if output.status.success() {
+        return Ok((certificate, key));
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(BenchError::Other(format!("openssl made no certificate: {}", said.trim())))
+}
