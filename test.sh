@@ -36,7 +36,6 @@ missing_packages() {
   command -v openssl >/dev/null || echo openssl
   PATH=$PATH:/usr/sbin command -v mosquitto >/dev/null || echo mosquitto
   python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
-  command -v mosquitto >/dev/null || echo mosquitto
   command -v mosquitto_sub >/dev/null || echo mosquitto-clients
   command -v chromium >/dev/null || echo chromium
 }
