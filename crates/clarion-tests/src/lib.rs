@@ -14,6 +14,7 @@ mod binary;
 mod command;
 pub mod grpc;
 pub mod grpc_bytes;
+pub mod mqtt;
 pub mod proxy;
 pub mod raw;
 mod server;

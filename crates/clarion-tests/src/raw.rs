@@ -155,7 +155,8 @@ impl Connection {
         }
     }
 
-    fn take(&mut self, length: usize) -> io::Result<Vec<u8>> {
+    /// Reads so many bytes.
+    pub fn take(&mut self, length: usize) -> io::Result<Vec<u8>> {
         while self.input.len() < length {
             self.read_more()?;
         }

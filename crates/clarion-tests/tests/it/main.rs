@@ -23,6 +23,7 @@ mod grpc_bad_input;
 mod grpc_clients;
 mod grpc_faults;
 mod mikudos_config;
+mod mqtt;
 mod openapi;
 mod protos;
 mod publish;
