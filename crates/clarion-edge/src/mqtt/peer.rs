@@ -237,3 +237,6 @@ impl Peer for MqttPeer {
         Some(Will { publish: PeerPublish { address, content, token: 0 }, delay_s })
     }
 }
+
+#[cfg(test)]
+mod tests;

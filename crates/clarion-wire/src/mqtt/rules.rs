@@ -44,13 +44,13 @@ rules! {
     LENGTH: 0x81, "the remaining length has more than four bytes", "MQTT-1.5.5-1", "MQTT-4.8.0-1";
     LENGTH_LONG: 0x81, "a length has more bytes than it needs", "MQTT-1.5.5-1", "MQTT-4.8.0-1";
     NUMBER: 0x81, "a variable byte integer has more than four bytes", "MQTT-1.5.5-1", "MQTT-4.8.0-1";
-    TOO_LARGE: 0x95, "the packet is larger than this side takes", "MQTT-3.1.2-24", "MQTT-4.8.0-1";
+    TOO_LARGE: 0x95, "the packet is larger than this side takes", "MQTT-3.2.2-15", "MQTT-4.8.0-1";
     FLAGS: 0x81, "reserved flags of the first byte", "MQTT-2.1.3-1", "MQTT-2.2.2-2";
-    KIND: 0x82, "there is no such packet, or not from this side", "MQTT-4.13.1-1", "MQTT-4.8.0-1";
+    KIND: 0x82, "there is no such packet, or not from this side", "2.1.2", "2.2.1";
     NOT_CONNECT: 0x82, "the first packet is a CONNECT", "MQTT-3.1.0-1", "MQTT-3.1.0-1";
     SECOND_CONNECT: 0x82, "a second CONNECT", "MQTT-3.1.0-2", "MQTT-3.1.0-2";
     PACKET_ID: 0x82, "packet id 0", "MQTT-2.2.1-3", "MQTT-2.3.1-1";
-    REASON: 0x82, "a reason code that this packet does not have", "MQTT-4.13.1-1", "MQTT-4.8.0-1";
+    REASON: 0x82, "a reason code that this packet does not have", "2.4", "2.4";
 
     // Strings and topics.
     UTF8: 0x81, "a string that is not UTF-8", "MQTT-1.5.4-1", "MQTT-1.5.3-1";

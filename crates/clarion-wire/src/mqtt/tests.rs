@@ -1,6 +1,8 @@
 //! What all tests of the codec share.
 
 mod bad;
+mod corpus;
+mod differential;
 mod good;
 mod round_trip;
 

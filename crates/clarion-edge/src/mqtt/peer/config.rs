@@ -43,6 +43,13 @@ pub struct MqttPeerConfig {
     pub counters: PeerCounters,
 }
 
+impl MqttPeerConfig {
+    /// Whether a user has a topic on which a feed can come unasked: not if his name has `/`, `+` or `#` in it.
+    pub fn has_user_topic(&self, user: &str) -> bool {
+        self.user_topics.first_of(user).is_some()
+    }
+}
+
 /// Messages that went nowhere without the client being told. Rare, so that sharing them costs nothing.
 #[derive(Debug, Default)]
 pub struct PeerCounters {

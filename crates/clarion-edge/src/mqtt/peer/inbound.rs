@@ -2,8 +2,8 @@
 //!
 //! The shard answers publishes in the order of asking, so an answer needs no memory: its token holds QoS and packet id. Only a
 //! publish that is refused here, while others are with the shard, waits in a list, since acks keep the order of the publishes
-//! (MQTT-4.6.0-2). Invariants: with 5 all of it is bounded by the receive maximum; with 3.x the ids by their number, and the list
-//! by what the shard lets a client have unanswered. Nothing is allocated while idle, some bytes apart. Must not know: bytes.
+//! (MQTT-4.6.0-2). Invariants: with 5 all of it is bounded by the receive maximum, with 3.x by the number of ids; nothing is
+//! allocated while idle, some bytes apart. Must not know: bytes.
 
 use clarion_core::Refusal;
 use clarion_wire::mqtt::Qos;

@@ -187,8 +187,9 @@ fn write_head(
         packet_id: id,
     };
     let extra = Extra { ids: packet.ids, alias, now: packet.now };
-    if version != Version::V5 || properties::is_plain(packet.content, &extra) {
-        return mqtt::publish_head(out, version, &head, std::iter::empty(), packet.payload_len);
+    if version != Version::V5 || properties::is_plain(packet.content) {
+        let properties = properties::of_plain(&extra);
+        return mqtt::publish_head(out, version, &head, properties, packet.payload_len);
     }
     let properties = properties::of_delivery(packet.content, extra);
     mqtt::publish_head(out, version, &head, properties, packet.payload_len)

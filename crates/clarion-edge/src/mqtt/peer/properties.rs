@@ -11,14 +11,16 @@ use clarion_wire::mqtt::{Properties, Property, Qos};
 /// Longest text or binary value.
 const VALUE_MAX: usize = 65_535;
 
-/// The content of a PUBLISH or a will, without sender and end of life: how long it lives is in `asked_s`.
-pub(super) fn content(
+/// Fills in the content of a PUBLISH or a will, but for sender and end of life: how long it lives is in `asked_s`. In place, since
+/// contents are large to move.
+pub(super) fn fill(
+    content: &mut Content,
     properties: &Properties<'_>,
     payload: &[u8],
     qos: Qos,
     retain: bool,
     config: &MqttPeerConfig,
-) -> Result<Content, Refusal> {
+) -> Result<(), Refusal> {
     if payload.len() > config.payload_bytes {
         let detail = format!(
             "the payload has {} bytes, the limit is {}",
@@ -27,15 +29,17 @@ pub(super) fn content(
         );
         return Err(Refusal::new(Code::PayloadTooLarge, detail));
     }
-    let mut content = Content { retain, qos: qos as u8, counted: true, ..Content::default() };
+    content.retain = retain;
+    content.qos = qos as u8;
+    content.counted = true;
     if !properties.is_empty() {
-        read(properties, &mut content, config)?;
+        read(properties, content, config)?;
     }
     if content.utf8 && std::str::from_utf8(payload).is_err() {
         return Err(Refusal::new(Code::BadPayload, "the payload is declared UTF-8 and is not"));
     }
     content.payload = Bytes::copy_from_slice(payload);
-    Ok(content)
+    Ok(())
 }
 
 fn read(
@@ -84,11 +88,9 @@ pub(super) struct Extra<'a> {
     pub(super) now: Millis,
 }
 
-/// Whether a delivery has no properties, which is the most common case.
-pub(super) fn is_plain(content: &Content, extra: &Extra<'_>) -> bool {
-    extra.alias == Alias::None
-        && extra.ids.is_empty()
-        && !content.utf8
+/// Whether a message has no properties of its own, which is the most common case.
+pub(super) fn is_plain(content: &Content) -> bool {
+    !content.utf8
         && !content.json
         && content.expires_at.is_none()
         && content.content_type.is_none()
@@ -97,22 +99,32 @@ pub(super) fn is_plain(content: &Content, extra: &Extra<'_>) -> bool {
         && content.headers.is_empty()
 }
 
+/// The properties of a delivery whose message has none.
+pub(super) fn of_plain<'a>(
+    extra: &Extra<'a>,
+) -> impl Iterator<Item = Property<'a>> + Clone + use<'a> {
+    alias(extra.alias).into_iter().chain(extra.ids.iter().copied().map(Property::SubscriptionId))
+}
+
+fn alias(alias: Alias) -> Option<Property<'static>> {
+    match alias {
+        Alias::None => None,
+        Alias::New(alias) | Alias::Known(alias) => Some(Property::TopicAlias(alias)),
+    }
+}
+
 /// The properties of a delivery. Messages of other protocols may have parts that MQTT has no form for; these are left out.
 pub(super) fn of_delivery<'a>(
     content: &'a Content,
     extra: Extra<'a>,
 ) -> impl Iterator<Item = Property<'a>> + Clone + use<'a> {
-    let alias = match extra.alias {
-        Alias::None => None,
-        Alias::New(alias) | Alias::Known(alias) => Some(Property::TopicAlias(alias)),
-    };
     let format = (content.utf8 || content.json).then_some(Property::PayloadFormat(1));
     let life = remaining(content, extra.now).map(Property::MessageExpiry);
     let content_type = content.content_type.as_deref().filter(|text| is_text(text));
     let reply_to = content.reply_to.as_deref().filter(|text| is_text(text));
     let correlation = content.correlation.as_deref().filter(|data| data.len() <= VALUE_MAX);
     let headers = content.headers.iter().filter(|(name, value)| is_text(name) && is_text(value));
-    alias
+    alias(extra.alias)
         .into_iter()
         .chain(format)
         .chain(life)
@@ -177,7 +189,7 @@ mod tests {
                 Property::UserProperty("name", "value"),
             ]
         );
-        assert!(!is_plain(&content, &extra));
-        assert!(is_plain(&Content::default(), &Extra { ids: &[], ..extra }));
+        assert!(!is_plain(&content));
+        assert!(is_plain(&Content::default()));
     }
 }

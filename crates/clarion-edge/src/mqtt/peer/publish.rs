@@ -68,19 +68,21 @@ impl MqttPeer {
                 return Ask::Nothing;
             }
         }
-        if packet.qos != Qos::AtMostOnce
-            && self.version == Version::V5
-            && self.inbound.len() >= usize::from(self.config.receive_maximum)
-        {
+        // 3.x has no receive maximum, but no more ids than this either.
+        let maximum = match self.version {
+            Version::V5 => self.config.receive_maximum,
+            Version::V31 | Version::V311 => u16::MAX,
+        };
+        if packet.qos != Qos::AtMostOnce && self.inbound.len() >= usize::from(maximum) {
             return self.fail(0x93, "more than the receive maximum is unanswered", out);
         }
         let topic = aliased.as_deref().unwrap_or(packet.topic.as_str());
         match self.draft(topic, packet, now) {
-            Ok((address, content)) => {
+            Ok(mut publish) => {
                 self.inbound.begin(asked);
                 self.inbound.handed_on(asked);
-                let token = asked.token();
-                Ask::Publish(Box::new(PeerPublish { address, content, token }))
+                publish.token = asked.token();
+                Ask::Publish(publish)
             }
             Err(_) if packet.qos == Qos::AtMostOnce => {
                 PeerCounters::count(&self.config.counters.refused);
@@ -117,18 +119,15 @@ impl MqttPeer {
         topic: &str,
         packet: &Publish<'_>,
         now: Millis,
-    ) -> Result<(Address, Content), Refusal> {
+    ) -> Result<Box<PeerPublish>, Refusal> {
         let address = self.target(topic)?;
-        let mut content = properties::content(
-            &packet.properties,
-            packet.payload,
-            packet.qos,
-            packet.retain,
-            &self.config,
-        )?;
+        let mut publish = Box::new(PeerPublish { address, content: Content::default(), token: 0 });
+        let content = &mut publish.content;
+        let Publish { properties, payload, qos, retain, .. } = packet;
+        properties::fill(content, properties, payload, *qos, *retain, &self.config)?;
         content.sender = Some(self.sender());
         content.expires_at = properties::end_of_life(content.asked_s, now);
-        Ok((address, content))
+        Ok(publish)
     }
 
     /// An anonymous client is known by its client id alone.
@@ -178,8 +177,9 @@ impl MqttPeer {
         result: Result<Receipt, Refusal>,
         out: &mut Vec<u8>,
     ) -> Goes {
+        // It is ending already, with or without its will.
         if self.over {
-            return Goes::End;
+            return Goes::On;
         }
         self.inbound.answered();
         let mut goes = self.answer(Asked::of(token), result.as_ref().copied(), out);

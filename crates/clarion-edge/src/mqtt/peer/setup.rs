@@ -135,7 +135,10 @@ fn will_content(
     will: &Will<'_>,
     config: &MqttPeerConfig,
 ) -> Result<Content, clarion_core::Refusal> {
-    properties::content(&will.properties, will.payload, will.qos, will.retain, config)
+    let mut content = Content::default();
+    let Will { properties, payload, qos, retain, .. } = will;
+    properties::fill(&mut content, properties, payload, *qos, *retain, config)?;
+    Ok(content)
 }
 
 /// What CONNACK says that a client has to know, at its longest, with a client id of 23 bytes that the server made up.

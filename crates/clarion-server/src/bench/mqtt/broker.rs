@@ -66,22 +66,21 @@ impl Broker {
     pub(super) fn clarion(dress: Dress) -> Result<Self, BenchError> {
         let dir = Dir::new("clarion")?;
         let ready = dir.path().join("ready");
-        let listener = if dress.tls { "mqtts" } else { "mqtt" };
         let mut command = guarded(std::env::current_exe()?);
         command.args(["serve", "--speak", "mqtt", "--data"]).arg(dir.path().join("data"));
         command.arg("--ready-file").arg(&ready);
-        for name in ["http", "grpc", "mqtt", "mqtts"] {
+        for name in ["http", "grpc", "mqtt"] {
             command.arg("--set").arg(format!("listeners.{name}.bind=127.0.0.1:0"));
         }
         if dress.tls {
             let (certificate, key) = certificate(&dir)?;
-            for (name, file) in [("certificate", certificate), ("key", key)] {
-                command.arg("--set").arg(format!("listeners.mqtts.tls.{name}={}", file.display()));
+            for (name, file) in [("cert", certificate), ("key", key)] {
+                command.arg("--set").arg(format!("listeners.mqtt.tls.{name}={}", file.display()));
             }
         }
         Self::start(&mut command, "clarion", dir, || {
             let ready: serde_json::Value = serde_json::from_slice(&fs::read(&ready).ok()?).ok()?;
-            ready["listeners"][listener].as_str()?.parse().ok()
+            ready["listeners"]["mqtt"].as_str()?.parse().ok()
         })
     }
 

@@ -3,7 +3,7 @@
 //! Invariants: a client's place never changes; each socket is registered once (edge-triggered) and read until it is empty.
 //! Must not know: what is published.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use rustix::{
     buffer::spare_capacity,
@@ -113,7 +113,8 @@ impl Pool {
             let place = event.data.u64() as usize;
             let Some(client) = self.clients.get_mut(place) else { continue };
             client
-                .wake(&self.plan, &mut self.desk, event.flags, &mut |heard| hear(place, heard))?;
+                .wake(&self.plan, &mut self.desk, event.flags, &mut |heard| hear(place, heard))
+                .map_err(|error| ended(place, error))?;
         }
         Ok(!self.events.is_empty())
     }
@@ -128,8 +129,22 @@ impl Pool {
         self.out.clear();
         put(client, &mut self.out);
         if !self.out.is_empty() {
-            client.send(&mut self.desk, &self.out)?;
+            client.send(&mut self.desk, &self.out).map_err(|error| ended(place, error.into()))?;
         }
         Ok(())
     }
 }
+
+/// Says whose connection it was.
+fn ended(place: usize, error: BenchError) -> BenchError {
+    let text = match error {
+        BenchError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            "the broker closed the connection".into()
+        }
+        error => error.to_string(),
+    };
+    BenchError::Other(format!("client {place}: {text}"))
+}
+
+#[cfg(test)]
+mod tests;

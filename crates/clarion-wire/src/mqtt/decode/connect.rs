@@ -36,7 +36,7 @@ pub fn decode_connect<'a>(bytes: &'a [u8], profile: &Profile) -> Result<Decoded<
         return Err(rules::TOO_LARGE.broken(ANY));
     }
     let len = head + remaining as usize;
-    let there = bytes.get(head..).unwrap_or_default();
+    let there = bytes.get(head..len.min(bytes.len())).unwrap_or_default();
     if first & 0b1111 != 0 && !there.iter().zip(BEGINNING_31).all(|(is, should)| is == should) {
         return Err(rules::FLAGS.broken(ANY));
     }
