@@ -7,7 +7,7 @@ use clarion_tests::{
         self, Client, Filter, Options, Packet, Version, connect, id, parse, prop, publish,
         subscribe,
     },
-    raw::{Answer, Connection},
+    raw::{self, Answer, Connection},
     wait_for,
 };
 use rustls::{
@@ -131,8 +131,8 @@ fn either_port_speaks_both() {
         }
     }
     // The HTTP API is where it was.
-    let answer = ask(server.addr(), "/mqttx", &[]);
-    assert_eq!(answer.status, 404);
+    let request = raw::request("GET", "/healthz", server.addr(), "", b"");
+    assert_eq!(raw::exchange(server.addr(), &request).expect("an answer").status, 200);
 }
 
 #[test]
@@ -152,7 +152,8 @@ fn what_is_switched_off_is_not_spoken() {
     assert_eq!(connection.answer().expect("an answer in HTTP").status, 400);
 
     let server = Server::builder().set("listeners.http.speaks", "[http]").start();
-    assert_eq!(ask(server.addr(), "/mqtt", &[]).status, 404);
+    let answer = raw::exchange(server.addr(), &upgrade(server.addr(), "/mqtt", &[]));
+    assert_eq!(answer.expect("an answer in HTTP").status, 404);
 }
 
 #[test]
