@@ -201,8 +201,8 @@ impl Shard {
         link: &LinkState,
         opened: Result<Opened, &'static str>,
     ) -> bool {
-        // What the layer answers by itself goes out with the next write.
-        let _ = link.finish_write();
+        // What the session says because of what it heard follows with the next flush.
+        link.write_held();
         match opened {
             Ok(Opened::More) => {
                 self.mark_dirty(&mut self.state.borrow_mut(), key);

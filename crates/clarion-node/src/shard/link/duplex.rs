@@ -77,6 +77,14 @@ impl Duplex {
         sealing.finish(&self.writer)
     }
 
+    /// Writes what the layer answered by itself.
+    pub(super) fn write_held(&self) -> io::Result<()> {
+        match &self.sealing {
+            None => Ok(()),
+            Some(sealing) => sealing.borrow_mut().finish(&self.writer),
+        }
+    }
+
     /// The layer closes once everything before it is sealed: nothing can follow its last words.
     pub(super) fn close(&self) {
         if let Some(sealing) = &self.sealing {
