@@ -126,7 +126,7 @@ pub(super) struct Token {
 #[derive(Deserialize)]
 struct Claims {
     sub: Option<String>,
-    exp: f64,
+    exp: Option<f64>,
     iat: Option<f64>,
     client_id: Option<String>,
     allow: Option<Vec<String>>,
@@ -249,6 +249,7 @@ impl JwtKeys {
         if claims.iat.is_some_and(|at| at > now as f64 / 1000.0 + leeway) {
             return Err(refused("the token is of the future (iat)".into()));
         }
+        let ends = claims.exp.ok_or_else(|| refused("the token has no end (exp)".into()))?;
         let user = claims.sub.ok_or_else(|| refused("the token names no user (sub)".into()))?;
         check_user_id(&user)
             .map_err(|error| refused(format!("the token's user (sub): {error}")))?;
@@ -270,7 +271,7 @@ impl JwtKeys {
                 })?,
         };
         // A float beyond what fits becomes the largest number: never.
-        let ends = ((claims.exp.trunc() + leeway) * 1000.0) as Millis;
+        let ends = ((ends.trunc() + leeway) * 1000.0) as Millis;
         Ok(Token { user: user.into(), allow, client_id: claims.client_id.map(Into::into), ends })
     }
 }
