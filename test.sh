@@ -33,6 +33,7 @@ retry() {
 missing_packages() {
   command -v cc >/dev/null || echo gcc libc6-dev
   command -v curl >/dev/null || echo curl
+  command -v openssl >/dev/null || echo openssl
   python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
 }
 

@@ -65,6 +65,9 @@ pub fn server_config(files: &TlsFiles, protocols: &[&str]) -> Result<TlsConfig, 
         }
         error => wrong("key", &files.key, format!("cannot be used: {error}")),
     })?;
+    // Who comes back goes on without a whole handshake, and the server keeps nothing for that.
+    config.ticketer = rustls::crypto::ring::Ticketer::new()
+        .map_err(|error| wrong("key", &files.key, format!("no tickets: {error}")))?;
     config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
     Ok(Arc::new(config))
 }

@@ -191,10 +191,12 @@ impl JwtKeys {
         Ok(())
     }
 
-    /// Whether a text may be a token: three parts with dots between them.
+    /// Whether a text may be a token: three parts with dots between them, of which the first begins with `{` and a `"` or a
+    /// space, in base64. A password that does so has to be another one.
     pub(super) fn looks_like_one(text: &[u8]) -> bool {
         let is_part = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'=');
-        text.iter().filter(|b| **b == b'.').count() == 2 && text.iter().all(is_part)
+        let begins = text.starts_with(b"ey") || text.starts_with(b"ew");
+        begins && text.iter().filter(|b| **b == b'.').count() == 2 && text.iter().all(is_part)
     }
 
     /// What a token says, if it is to be believed now.

@@ -188,6 +188,22 @@ fn headers_that_try_something() {
 }
 
 #[test]
+fn what_may_be_a_token() {
+    let key = SigningKey::read(SECRET).unwrap();
+    let made = key.make(&spec("u"), now()).unwrap();
+    for (text, expected) in [
+        (made.as_str(), true),
+        ("ewogImFsZyI6IDF9.e30.", true),
+        ("my.pass.word", false),
+        ("eyes.only", false),
+        ("eye.for.an.eye", false),
+        ("", false),
+    ] {
+        assert_eq!(JwtKeys::looks_like_one(text.as_bytes()), expected, "{text}");
+    }
+}
+
+#[test]
 fn key_ids_choose_among_keys_of_a_set() {
     let secret =
         |id: &str, secret: &[u8]| json!({"kty": "oct", "kid": id, "k": BASE64URL.encode(secret)});

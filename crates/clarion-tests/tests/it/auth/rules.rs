@@ -29,7 +29,7 @@ fn start(dir: &Path, rules: &str) -> Server {
         .set("auth.password_file", text(&passwords))
         .set("auth.keys", &keys(&["app", "other"]))
         .set("auth.acl_file", text(&file))
-        .set("topics.stored", "[#]")
+        .set("topics.stored", "['#']")
         .start()
 }
 
@@ -51,7 +51,8 @@ async fn subscribe(server: &Server, auth: &str, address: &str) -> String {
 
 /// What a read comes to: by page, by event stream and by gRPC stream the same.
 async fn read(server: &Server, auth: &str, address: &str) -> String {
-    let page = get(server, auth, &format!("/api/v1/channels/{address}/messages"));
+    let page =
+        get(server, auth, &format!("/api/v1/channels/{}/messages", address.replace('/', "%2F")));
     let query = format!("address={address}&from=earliest");
     let request =
         format!("GET /api/v1/stream?{query} HTTP/1.1\r\nhost: x\r\nauthorization: {auth}\r\n\r\n");
