@@ -60,23 +60,33 @@ pub(super) async fn run(
     let until = at + app.config.connect_timeout;
     let mut http = false;
     let came = timeout_at(until, arrive(app, &mut wire, &mut http)).await;
-    let len = match came {
-        Ok(Ok(len)) => len,
+    let arrived = match came {
+        Ok(Ok(arrived)) => arrived,
         Ok(Err(Out::Silent)) => return,
         Ok(Err(Out::Words(words))) => return wire.end(&words).await,
         Err(_) if http => return wire.end(&raw_response(Code::RequestTimeout)).await,
         Err(_) => return wire.end(&[]).await,
     };
-    let mut bytes = std::mem::take(&mut wire.plain);
-    let leftover = bytes.split_off(len);
-    enter(app, wire, &bytes, leftover, place).await;
+    enter(app, wire, arrived, place).await;
 }
 
-/// Waits for a whole CONNECT; its length. `http` tells whether an answer in HTTP is owed meanwhile.
-async fn arrive(app: &App, wire: &mut Wire, http: &mut bool) -> Result<usize, Out> {
+/// A client that has said who it is.
+struct Arrived {
+    /// Its CONNECT.
+    connect: Vec<u8>,
+    /// What came behind it.
+    leftover: Vec<u8>,
+    /// The user that its certificate names.
+    certificate: Option<String>,
+}
+
+/// Waits for a whole CONNECT. `http` tells whether an answer in HTTP is owed meanwhile.
+async fn arrive(app: &App, wire: &mut Wire, http: &mut bool) -> Result<Arrived, Out> {
     while wire.tls().is_some_and(|tls| !tls.is_established()) {
         wire.read().await?;
     }
+    // Before frames are laid into TLS.
+    let certificate = wire.tls().filter(|_| app.config.user_from_cert).and_then(Tls::common_name);
     loop {
         match alone(&wire.plain, app.config.over) {
             First::More => wire.read().await?,
@@ -94,7 +104,11 @@ async fn arrive(app: &App, wire: &mut Wire, http: &mut bool) -> Result<usize, Ou
     loop {
         match decode_connect(&wire.plain, &profile) {
             Ok(Decoded::More) => {}
-            Ok(Decoded::Packet { len, .. }) => return Ok(len),
+            Ok(Decoded::Packet { len, .. }) => {
+                let mut connect = std::mem::take(&mut wire.plain);
+                let leftover = connect.split_off(len);
+                return Ok(Arrived { connect, leftover, certificate });
+            }
             Err(wrong) => {
                 let version = connect_version(&wire.plain);
                 let words = version.map(|version| Refused::from(wrong).connack(version, u32::MAX));
@@ -127,17 +141,17 @@ async fn upgrade(app: &App, wire: &mut Wire) -> Result<(), Out> {
     }
 }
 
-/// Lets a client in whose CONNECT is `bytes`, or tells it why not.
-async fn enter(app: &App, wire: Wire, bytes: &[u8], leftover: Vec<u8>, place: Guard) {
+/// Lets a client in, or tells it why not.
+async fn enter(app: &App, wire: Wire, arrived: Arrived, place: Guard) {
+    let Arrived { connect: bytes, leftover, certificate } = arrived;
     let profile = Profile { packet_bytes_max: u32::MAX, ..app.config.peer.profile };
     let Ok(Decoded::Packet { packet: Packet::Connect(connect), .. }) =
-        decode_connect(bytes, &profile)
+        decode_connect(&bytes, &profile)
     else {
         return;
     };
     let hello = Hello::of(&connect, &app.config.peer);
     let (version, packet_bytes) = (connect.version, hello.packet_bytes);
-    let certificate = wire.tls().filter(|_| app.config.user_from_cert).and_then(Tls::common_name);
     let (refused, wire) = match prepare(app, certificate, &connect, hello).await {
         Err(refused) => (refused, Some(wire)),
         Ok((plan, setup)) => {

@@ -215,7 +215,7 @@ impl Shard {
         }
     }
 
-    fn confirm_own(&self, state: &mut State, key: SessionKey, number: u64) {
+    pub(super) fn confirm_own(&self, state: &mut State, key: SessionKey, number: u64) {
         let Some(session) = state.sessions.get_mut(key) else { return };
         let at_once = match state.devices.get_mut(&session.number) {
             None => true,

@@ -86,7 +86,16 @@ impl LinkState {
         }
     }
 
-    /// Writes what a layer holds back; an error of kind `WouldBlock` when not all of it goes.
+    /// Writes what a layer answered by itself, as far as it goes; the next flush writes the rest.
+    pub(super) fn write_held(&self) {
+        if let Wire::Duplex(duplex) = &self.wire {
+            // A connection that has ended shows when it is read.
+            let _ = duplex.write_held();
+        }
+    }
+
+    /// Everything plain was given: writes what a layer holds back, its last words too if it is to close; an error of kind
+    /// `WouldBlock` when not all of it goes.
     pub(super) fn finish_write(&self) -> io::Result<()> {
         match &self.wire {
             Wire::Tcp(_) | Wire::Pipe(_) => Ok(()),
@@ -94,7 +103,7 @@ impl LinkState {
         }
     }
 
-    /// The layer's last words.
+    /// The layer's last words follow what waits.
     pub(super) fn close_layer(&self) {
         if let Wire::Duplex(duplex) = &self.wire {
             duplex.close();

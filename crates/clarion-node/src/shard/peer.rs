@@ -14,6 +14,7 @@ pub(crate) use publish::PeerReply;
 pub(super) use publish::Publishing;
 pub(super) use wills::Wills;
 
+use super::confirm::FINISH;
 use super::deliver::list_dirty;
 use super::link::{LinkState, watch_duplex};
 use super::session::{Birth, Role, Session, not_taken};
@@ -56,6 +57,8 @@ pub(super) struct PeerState {
     expires_at: Option<Millis>,
     will_delay_max_s: u32,
     without_will: bool,
+    /// It ends when its acks are committed, at the latest with this timer tick.
+    finish_by: Option<u64>,
     /// A publish of it waits until the store takes more.
     parked: bool,
     /// It is the reason for [`PeerState::parked`], or for its client not reading, that packets wait in `tail`.
@@ -106,6 +109,7 @@ impl Shard {
             expires_at: plan.expires_at,
             will_delay_max_s: plan.will_delay_max_s,
             without_will: false,
+            finish_by: None,
             parked: false,
             waiting: false,
         };
@@ -201,8 +205,8 @@ impl Shard {
         link: &LinkState,
         opened: Result<Opened, &'static str>,
     ) -> bool {
-        // What the layer answers by itself goes out with the next write.
-        let _ = link.finish_write();
+        // What the session says because of what it heard follows with the next flush.
+        link.write_held();
         match opened {
             Ok(Opened::More) => {
                 self.mark_dirty(&mut self.state.borrow_mut(), key);
@@ -274,7 +278,7 @@ impl Shard {
                 let mut guard = self.state.borrow_mut();
                 let state = &mut *guard;
                 let Some(session) = state.sessions.get_mut(key) else { return bytes.len() };
-                if session.closing.is_some() {
+                if session.closing.is_some() || session.finishing {
                     return bytes.len();
                 }
                 let full = session.outbox.len() > 2 * self.context.config.outbox_bytes;
@@ -361,16 +365,25 @@ impl Shard {
         }
     }
 
-    /// A peer has ended its connection, or has been told why it ends.
+    /// A peer has ended its connection, or has been told why it ends. Who ends in order finds all that he acked committed.
     fn peer_ends(&self, key: SessionKey, will: bool) {
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
         let deadline = state.timers.after_seconds(5);
         let Some(session) = state.sessions.get_mut(key) else { return };
-        session.closing = Some(deadline);
-        session.link.close_layer();
         if let Some(peer) = PeerState::of(session) {
             peer.without_will = !will;
+            peer.finish_by = Some(deadline);
+        }
+        let unwritten = state.devices.get(&session.number).is_some_and(|d| !d.set.is_clean());
+        if !will && unwritten {
+            session.finishing = true;
+            let subs = std::mem::take(&mut session.subs);
+            self.leave_subs(state, key, &subs);
+            self.confirm_own(state, key, FINISH);
+        } else {
+            session.closing = Some(deadline);
+            session.link.close_layer();
         }
         state.timers.arm(key, deadline);
         self.mark_dirty(state, key);
@@ -382,6 +395,8 @@ impl Shard {
         let peer = state.sessions.get_mut(key).and_then(PeerState::of)?;
         let reason = if peer.expires_at.is_some_and(|at| at <= clock::now()) {
             CloseReason::Expired
+        } else if peer.finish_by.is_some_and(|at| at <= now) {
+            CloseReason::Finished
         } else if peer.keep_alive > 0 && now - peer.last_heard >= peer.keep_alive {
             CloseReason::KeepAlive
         } else {

@@ -300,7 +300,13 @@ impl Shard {
 
     /// The peer has gone.
     pub(super) fn connection_lost(&self, key: SessionKey) {
-        self.remove(&mut self.state.borrow_mut(), key);
+        let mut state = self.state.borrow_mut();
+        let Some(session) = state.sessions.get_mut(key) else { return };
+        // Who said so before he went has still to find his acks committed.
+        let finishes = session.finishing && session.closing.is_none();
+        if !(finishes && matches!(session.role, Role::Peer(_))) {
+            self.remove(&mut state, key);
+        }
         self.context.mailbox.nudge();
     }
 

@@ -2,13 +2,14 @@
 //!
 //! `vectors`: packet sequences of another broker · `clients`: clients that others wrote · `scenarios`: what the
 //! specifications say, each for every version that has it · `malformed`: what is refused, and how · `users`: feeds,
-//! and the other transports · `faults`: slow, half-open and vanishing clients, crashes, a failing disk · `security`: who may
-//! do what. Must not know: the server's codec.
+//! and the other transports · `listeners`: how connections come in · `faults`: slow, half-open and vanishing clients, crashes,
+//! a failing disk · `security`: who may do what. Must not know: the server's codec.
 
 mod broker;
 mod certificates;
 mod clients;
 mod faults;
+mod listeners;
 mod malformed;
 mod scenarios;
 mod security;

@@ -29,6 +29,8 @@ pub(in crate::shard) struct Duplex {
 
 struct Sealing {
     layer: Box<dyn Layer>,
+    /// The layer's last words follow what waits.
+    closing: bool,
     /// Sealed bytes that are not written, from `at` on.
     out: Vec<u8>,
     at: usize,
@@ -49,7 +51,8 @@ impl Sealing {
 
 impl Duplex {
     pub(super) fn new(writer: OwnedWriteHalf, layer: Option<Box<dyn Layer>>) -> Self {
-        let sealing = |layer| RefCell::new(Sealing { layer, out: Vec::new(), at: 0 });
+        let sealing =
+            |layer| RefCell::new(Sealing { layer, closing: false, out: Vec::new(), at: 0 });
         Self { writer, sealing: layer.map(sealing) }
     }
 
@@ -63,17 +66,29 @@ impl Duplex {
         Ok(part.len())
     }
 
+    /// Called when all plain bytes are sealed.
     pub(super) fn finish(&self) -> io::Result<()> {
+        let Some(sealing) = &self.sealing else { return Ok(()) };
+        let mut sealing = sealing.borrow_mut();
+        if std::mem::take(&mut sealing.closing) {
+            let Sealing { layer, out, .. } = &mut *sealing;
+            layer.close(out);
+        }
+        sealing.finish(&self.writer)
+    }
+
+    /// Writes what the layer answered by itself.
+    pub(super) fn write_held(&self) -> io::Result<()> {
         match &self.sealing {
             None => Ok(()),
             Some(sealing) => sealing.borrow_mut().finish(&self.writer),
         }
     }
 
+    /// The layer closes once everything before it is sealed: nothing can follow its last words.
     pub(super) fn close(&self) {
         if let Some(sealing) = &self.sealing {
-            let Sealing { layer, out, .. } = &mut *sealing.borrow_mut();
-            layer.close(out);
+            sealing.borrow_mut().closing = true;
         }
     }
 

@@ -4,7 +4,7 @@
 
 use super::PeerState;
 use crate::attach::{Acks, Start};
-use crate::shard::session::SubEntry;
+use crate::shard::session::{Session, SubEntry};
 use crate::shard::{SessionKey, Shard, State};
 use std::rc::Rc;
 
@@ -14,11 +14,8 @@ impl Shard {
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
         let Some(session) = state.sessions.get_mut(key) else { return };
-        let numbered = session.outlet.uses_credit();
-        let acks = if numbered { Acks::Singly } else { Acks::ByWrite };
         if !session.subs.is_empty() {
-            session.acks = acks;
-            return;
+            return set_acks(session);
         }
         let Some(peer) = PeerState::of(session) else { return };
         let turn = peer.feed_turn;
@@ -34,11 +31,19 @@ impl Shard {
             .collect();
         session.subs = subs.into();
         session.number = number;
-        session.acks = acks;
-        session.written = (!numbered && number != 0).then(Box::default);
+        set_acks(session);
         self.enter_subs(state, key);
         drop(guard);
         tokio::task::spawn_local(self.clone().load(key, Vec::new()));
+    }
+
+    /// The feed of a peer may come with another QoS now.
+    pub(super) fn feed_changed(&self, state: &mut State, key: SessionKey) {
+        if let Some(session) = state.sessions.get_mut(key)
+            && !session.subs.is_empty()
+        {
+            set_acks(session);
+        }
     }
 
     /// A peer's feed ends. Returns whether there was one.
@@ -55,5 +60,14 @@ impl Shard {
             self.device_detached(state, number);
         }
         !subs.is_empty()
+    }
+}
+
+/// With QoS 0 nothing is acked: what is written counts as acked, after a while.
+fn set_acks(session: &mut Session) {
+    let numbered = session.outlet.uses_credit();
+    session.acks = if numbered { Acks::Singly } else { Acks::ByWrite };
+    if !numbered && session.number != 0 {
+        session.written.get_or_insert_default();
     }
 }

@@ -108,6 +108,7 @@ impl Shard {
         if let Some(peer) = outlet.peer() {
             peer.unsubscribed(token, &existed, outbox.control());
         }
+        self.feed_changed(state, key);
         self.mark_dirty(state, key);
     }
 
