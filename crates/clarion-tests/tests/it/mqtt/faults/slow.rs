@@ -57,7 +57,7 @@ fn who_stops_reading_costs_nobody_anything() {
             writer.wait("PUBREC", |packet| is(packet, 5, id));
             writer.ack(6, id, 0);
             let got = reader.message();
-            assert_eq!(got.payload[..8], (number - 9 + u64::from(id)).to_be_bytes());
+            assert_eq!(got.payload[..8], (number + u64::from(id) - 9).to_be_bytes());
         }
         for id in 1..=8 {
             writer.wait("PUBCOMP", |packet| is(packet, 7, id));
