@@ -36,6 +36,19 @@ missing_packages() {
   command -v openssl >/dev/null || echo openssl
   PATH=$PATH:/usr/sbin command -v mosquitto >/dev/null || echo mosquitto
   python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
+  command -v mosquitto_sub >/dev/null || echo mosquitto-clients
+  command -v chromium >/dev/null || echo chromium
+}
+
+# Services that packages bring (Mosquitto's) are not started: Debian asks this file first.
+keep_services_down() {
+  local policy=/usr/sbin/policy-rc.d
+  if [[ ! -e $policy ]]; then
+    printf '#!/bin/sh\nexit 101\n' | "$@" tee "$policy" >/dev/null
+    "$@" chmod +x "$policy"
+    # shellcheck disable=SC2064
+    trap "$* rm -f $policy" EXIT
+  fi
 }
 
 install_packages() {
@@ -48,6 +61,7 @@ install_packages() {
     sudo=(sudo)
   fi
   export DEBIAN_FRONTEND=noninteractive
+  keep_services_down "${sudo[@]}"
   retry "${sudo[@]}" apt-get update -qq
   retry "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${packages[@]}"
 }

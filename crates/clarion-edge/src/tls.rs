@@ -65,6 +65,9 @@ pub fn server_config(files: &TlsFiles, protocols: &[&str]) -> Result<TlsConfig, 
         }
         error => wrong("key", &files.key, format!("cannot be used: {error}")),
     })?;
+    // Who comes back goes on without a whole handshake, and the server keeps nothing for that.
+    config.ticketer = rustls::crypto::ring::Ticketer::new()
+        .map_err(|error| wrong("key", &files.key, format!("no tickets: {error}")))?;
     config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
     Ok(Arc::new(config))
 }
@@ -163,4 +166,71 @@ fn split(bytes: &[u8]) -> Option<(Element<'_>, &[u8])> {
     };
     let (value, behind) = rest.split_at_checked(length)?;
     Some((Element { tag, value }, behind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("src/tls/certs").join(name)
+    }
+
+    fn files() -> TlsFiles {
+        TlsFiles {
+            cert: file("server.pem"),
+            key: file("server.key.pem"),
+            client_ca: None,
+            require_client_cert: false,
+        }
+    }
+
+    fn fails(files: &TlsFiles) -> (&'static str, String) {
+        let error = server_config(files, &[]).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("{}: ", error.path.display())));
+        (error.key, error.text)
+    }
+
+    #[test]
+    fn what_is_there_is_taken() {
+        let config = server_config(&files(), &["h2"]).unwrap();
+        assert_eq!(config.alpn_protocols, [b"h2"]);
+        for require_client_cert in [false, true] {
+            let client_ca = Some(file("named.pem"));
+            server_config(&TlsFiles { client_ca, require_client_cert, ..files() }, &[]).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_not_is_told_with_its_file() {
+        let (key, text) = fails(&TlsFiles { cert: file("missing.pem"), ..files() });
+        assert!(key == "cert" && text.starts_with("cannot be read: "), "{text}");
+        let (key, text) = fails(&TlsFiles { key: file("missing.pem"), ..files() });
+        assert!(key == "key" && text.starts_with("cannot be read: "), "{text}");
+        let told = fails(&TlsFiles { cert: file("server.key.pem"), ..files() });
+        assert_eq!(told, ("cert", "has no certificate in PEM".into()));
+        let told = fails(&TlsFiles { key: file("server.pem"), ..files() });
+        assert_eq!(told, ("key", "has no private key in PEM".into()));
+        let (key, text) = fails(&TlsFiles { cert: file("named.pem"), ..files() });
+        assert!(key == "key" && text.starts_with("is not the key of "), "{text}");
+        let told = fails(&TlsFiles { client_ca: Some(file("server.key.pem")), ..files() });
+        assert_eq!(told, ("client_ca", "has no certificate in PEM".into()));
+    }
+
+    #[test]
+    fn the_common_name_is_the_only_one() {
+        let name = |text: &str| {
+            let certificate = CertificateDer::from_pem_file(file(text)).unwrap();
+            // Whatever is cut off or changed, nothing panics.
+            for length in 0..certificate.len() {
+                let _ = common_name(&CertificateDer::from(&certificate[..length]));
+            }
+            common_name(&certificate)
+        };
+        assert_eq!(name("named.pem").as_deref(), Some("alice ü"));
+        assert_eq!(name("server.pem").as_deref(), Some("localhost"));
+        assert_eq!(name("two-names.pem"), None);
+        assert_eq!(name("no-name.pem"), None);
+        assert_eq!(common_name(&CertificateDer::from(&[][..])), None);
+    }
 }

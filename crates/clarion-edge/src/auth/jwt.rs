@@ -126,7 +126,7 @@ pub(super) struct Token {
 #[derive(Deserialize)]
 struct Claims {
     sub: Option<String>,
-    exp: f64,
+    exp: Option<f64>,
     iat: Option<f64>,
     client_id: Option<String>,
     allow: Option<Vec<String>>,
@@ -191,10 +191,12 @@ impl JwtKeys {
         Ok(())
     }
 
-    /// Whether a text may be a token: three parts with dots between them.
+    /// Whether a text may be a token: three parts with dots between them, of which the first begins with `{` and a `"` or a
+    /// space, in base64. A password that does so has to be another one.
     pub(super) fn looks_like_one(text: &[u8]) -> bool {
         let is_part = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'=');
-        text.iter().filter(|b| **b == b'.').count() == 2 && text.iter().all(is_part)
+        let begins = text.starts_with(b"ey") || text.starts_with(b"ew");
+        begins && text.iter().filter(|b| **b == b'.').count() == 2 && text.iter().all(is_part)
     }
 
     /// What a token says, if it is to be believed now.
@@ -249,6 +251,7 @@ impl JwtKeys {
         if claims.iat.is_some_and(|at| at > now as f64 / 1000.0 + leeway) {
             return Err(refused("the token is of the future (iat)".into()));
         }
+        let ends = claims.exp.ok_or_else(|| refused("the token has no end (exp)".into()))?;
         let user = claims.sub.ok_or_else(|| refused("the token names no user (sub)".into()))?;
         check_user_id(&user)
             .map_err(|error| refused(format!("the token's user (sub): {error}")))?;
@@ -270,7 +273,7 @@ impl JwtKeys {
                 })?,
         };
         // A float beyond what fits becomes the largest number: never.
-        let ends = ((claims.exp.trunc() + leeway) * 1000.0) as Millis;
+        let ends = ((ends.trunc() + leeway) * 1000.0) as Millis;
         Ok(Token { user: user.into(), allow, client_id: claims.client_id.map(Into::into), ends })
     }
 }

@@ -1,11 +1,11 @@
 //! Sources in, a configuration or the whole list of problems out.
 
 use super::{
-    Config, FileSource, Sources, env_name,
+    Config, FileSource, Sources, check as checks, env_name,
     listeners::{AuthMode, Dialect, ListenerKind, ListenerName, MqttHabits, Transport},
-    reader::Row,
+    reader::{self, Row},
     render,
-    sections::{LogFormat, LogLevel, MikudosMode, StoreDurability, StoreKind},
+    sections::{AclDefault, LogFormat, LogLevel, MikudosMode, StoreDurability, StoreKind},
 };
 use clarion_core::{AddressKind, Retention, Verb};
 use std::{path::Path, time::Duration};
@@ -247,8 +247,8 @@ fn a_bind_beyond_loopback_needs_trust() {
     let refused = |bind: &str| {
         format!(
             "listeners.http.bind: {bind} can be reached from other machines, and whoever reaches it would be \
-             trusted: set listeners.http.auth to required (with auth.keys, auth.password_file or auth.jwt), or listeners.http.allow_from to the \
-             address ranges of those whom you trust (--set)"
+             trusted: set listeners.http.auth to required (with auth.keys, auth.password_file or auth.jwt), or \
+             listeners.http.allow_from to the address ranges of those whom you trust (--set)"
         )
     };
     for bind in ["0.0.0.0:80", "192.168.1.1:0", "[::]:8080", "[::ffff:10.0.0.1]:1"] {
@@ -263,8 +263,20 @@ fn a_bind_beyond_loopback_needs_trust() {
     }
     check(
         &sets(&["listeners.http.bind=0.0.0.0:80", "listeners.http.auth=required"]),
-        &["listeners.http.auth: required, but auth.keys is empty, so nobody could come in (--set)"],
+        &[
+            "listeners.http.auth: required, but nothing proves who somebody is, so nobody could come in: set \
+           auth.keys, auth.password_file or a key of auth.jwt (--set)",
+        ],
     );
+    let required = ["listeners.http.bind=0.0.0.0:80", "listeners.http.auth=required"];
+    for proof in [
+        "auth.password_file=passwords",
+        "auth.jwt.secret_file=secret",
+        "auth.jwt.public_keys=[a.pem]",
+        "auth.jwt.jwks_file=keys.json",
+    ] {
+        good(&sets(&[&required[..], &[proof]].concat()));
+    }
 }
 
 #[test]
@@ -447,4 +459,73 @@ fn files_are_read_within_bounds() {
     assert!(super::read_file(&path).unwrap_err().text.contains("longer than"));
     std::fs::write(&path, b"\xff").unwrap();
     assert!(super::read_file(&path).unwrap_err().text.contains("cannot be read"));
+}
+
+#[test]
+fn a_secret_stands_in_the_environment_alone_and_is_shown_nowhere() {
+    let config = good(&env(&[("CLARION_AUTH__JWT__SECRET", "hush-hush")]));
+    assert_eq!(config.jwt.secret.as_ref().map(|secret| &*secret.0), Some("hush-hush"));
+    assert!(!format!("{config:?}").contains("hush"));
+    let text = "auth.jwt.secret: may only stand in the environment; or put it in a file";
+    check(&sets(&["auth.jwt.secret=hush-hush"]), &[&format!("{text} (--set)")]);
+    check(&file("auth: {jwt: {secret: hush-hush}}"), &[&format!("{text} (c.yaml:1)")]);
+}
+
+#[test]
+fn access_rules_in_a_file_and_in_options() {
+    let rules =
+        "[{allow: [publish], on: 'topic:a,b/#'}, {deny: [subscribe], on: ['#'], who: anonymous}]";
+    for sources in [
+        file(&format!("auth:\n  acl: {rules}\n  acl_default: allow")),
+        sets(&[&format!("auth.acl={rules}"), "auth.acl_default=allow"]),
+    ] {
+        let auth = good(&sources).auth;
+        assert_eq!((auth.acl.len(), auth.acl_default), (2, AclDefault::Allow));
+        assert!(auth.has_acl() && auth.acl[0].publish && !auth.acl[1].allow);
+    }
+    assert!(!good(&Sources::default()).auth.has_acl());
+    assert!(good(&sets(&["auth.acl_file=rules.yaml"])).auth.has_acl());
+    check(
+        &file(
+            "auth:\n  acl:\n    - {allow: [publish], on: 'topic:a+'}\n    - {permit: [publish], on: all}\n",
+        ),
+        &[
+            "auth.acl[0].on[0]: 'topic:a+': '+' stands alone in its level, '#' alone in the last one (c.yaml:3)",
+            "auth.acl[1].permit: unknown key (c.yaml:4)",
+            "auth.acl[1]: says either allow or deny: publish, subscribe, or both (c.yaml:4)",
+        ],
+    );
+}
+
+#[test]
+fn tls_settings_that_do_not_fit_together() {
+    let tls = |key: &str| format!("listeners.mqtt.tls.{key}");
+    good(&sets(&[
+        &tls("cert=c.pem"),
+        &tls("key=k.pem"),
+        &tls("client_ca=a.pem"),
+        &tls("user_from_cert=true"),
+    ]));
+    let mut config = Config::defaults().0;
+    let flat = super::Flat::new();
+    let told = |config: &Config| {
+        let mut reader = reader::Reader::new(&flat);
+        checks::check(config, &mut reader);
+        let problems = reader.finish().1;
+        problems.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let mqtts = config.listeners.iter_mut().find(|l| l.name == ListenerName::Mqtts).unwrap();
+    mqtts.speaks = vec![Dialect::Mqtt];
+    let text = "listeners.mqtts: has no certificate: set listeners.mqtts.tls.cert and listeners.mqtts.tls.key";
+    assert_eq!(told(&config), [text]);
+    let mqtts = config.listeners.iter_mut().find(|l| l.name == ListenerName::Mqtts).unwrap();
+    mqtts.tls.cert = Some("c.pem".into());
+    mqtts.tls.require_client_cert = true;
+    assert_eq!(
+        told(&config),
+        [
+            "listeners.mqtts.tls.key: is missing: a certificate is nothing without its key",
+            "listeners.mqtts.tls.require_client_cert: needs client_ca: whose certificates are believed",
+        ]
+    );
 }

@@ -45,8 +45,8 @@ fn render_addresses(config: &Config, addresses: &[(ListenerName, String)]) -> St
     }
     if anybody_local {
         out.push_str(
-            "  Without auth the name that a client gives is taken as the user, without proof. To ask for keys:\n  \
-             listeners.<name>.auth: required and auth.keys (docs/configuration.md).\n",
+            "  Without auth the name that a client gives is taken as the user, without proof. To ask for one:\n  \
+             listeners.<name>.auth: required and auth.keys, a password file or tokens (docs/security.md).\n",
         );
     }
     out
@@ -102,7 +102,7 @@ fn trust(listener: &Listener) -> String {
     };
     match listener.auth {
         AuthMode::None => from,
-        AuthMode::Required => format!("{from} with a key"),
+        AuthMode::Required => format!("{from} with a proof"),
     }
 }
 
@@ -185,7 +185,7 @@ mod tests {
         let sets = vec![required("http"), required("grpc"), required("mqtt"), key];
         let config = Config::load(&Sources { sets, ..Sources::default() }).unwrap();
         let text = render_addresses(&config, &[]);
-        assert!(text.contains("everybody on this machine with a key\n"), "{text}");
+        assert!(text.contains("everybody on this machine with a proof\n"), "{text}");
         assert!(!text.contains("without proof"), "{text}");
     }
 }

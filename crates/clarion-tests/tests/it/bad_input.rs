@@ -3,7 +3,7 @@
 //! `fields`: what a request says · `taking`: what those say who share work · `wire`: how it travels · `limits`: how long
 //! and how many · `trust`: who sends it · `burst`: ten thousand at once.
 
-mod burst;
+pub(crate) mod burst;
 mod fields;
 mod limits;
 mod taking;

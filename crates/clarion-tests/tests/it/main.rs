@@ -8,6 +8,7 @@
 )]
 
 mod api;
+mod auth;
 mod bad_input;
 mod bench_grpc;
 mod bench_mqtt;

@@ -8,8 +8,12 @@
 mod broker;
 mod certificates;
 mod clients;
+mod faults;
 mod listeners;
+mod malformed;
 mod scenarios;
+mod security;
+mod users;
 mod vectors;
 
 /// One test for each version that has it.

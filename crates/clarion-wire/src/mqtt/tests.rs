@@ -5,6 +5,7 @@ mod corpus;
 mod differential;
 mod good;
 mod round_trip;
+mod tables;
 
 use super::*;
 

@@ -108,12 +108,13 @@ fn rounded(value: f64) -> f64 {
     (value * 10_000.0).round() / 10_000.0
 }
 
-/// The middle one, or the mean of the two in the middle; 0 when there is none.
+/// Of those that are numbers: the middle one, or the mean of the two in the middle; NaN when there is none.
 fn median(mut values: Vec<f64>) -> f64 {
+    values.retain(|value| !value.is_nan());
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match (values.get(middle), values.len() % 2) {
-        (None, _) => 0.0,
+        (None, _) => f64::NAN,
         (Some(value), 1) => *value,
         (Some(value), _) => (value + values[middle - 1]) / 2.0,
     }
@@ -136,7 +137,8 @@ mod tests {
 
     #[test]
     fn a_median_is_in_the_middle() {
-        assert_eq!(median(vec![]), 0.0);
+        assert!(median(vec![]).is_nan());
+        assert_eq!(median(vec![f64::NAN, 2.0]), 2.0);
         let nothing = Share { workload: "", measure: "", pairs: vec![[0.5, 0.0]] };
         assert_eq!(nothing.json()["ratio"], Value::Null);
         assert_eq!(median(vec![3.0]), 3.0);

@@ -1,6 +1,9 @@
 //! Ten thousand connections at once.
 
-use std::net::IpAddr;
+use std::{
+    net::IpAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use clarion_tests::{
     Server,
@@ -19,7 +22,7 @@ const CONNECTIONS: usize = 10_000;
 const PEAK_KIB_MAX: u64 = 300 << 10;
 
 /// Both ends need a descriptor each, the server's inherited limit is this process's.
-fn raise_descriptors() {
+pub(crate) fn raise_descriptors() {
     let limit = getrlimit(Resource::Nofile);
     let wanted = limit.maximum.unwrap_or(u64::MAX).min(20_000);
     assert!(wanted > CONNECTIONS as u64 + 1000, "ulimit -Hn is {wanted}, 20000 are needed");
@@ -29,8 +32,15 @@ fn raise_descriptors() {
     }
 }
 
+/// One crowd at a time.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn ten_thousand_connections_are_all_answered_with_bounded_memory() {
+    let _alone = alone();
     raise_descriptors();
     let server = Server::start();
     let at = server.addr();

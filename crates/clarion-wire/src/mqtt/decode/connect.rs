@@ -36,6 +36,7 @@ pub fn decode_connect<'a>(bytes: &'a [u8], profile: &Profile) -> Result<Decoded<
         return Err(rules::TOO_LARGE.broken(ANY));
     }
     let len = head + remaining as usize;
+    // With any flag it is one of 3.1 or none.
     let there = bytes.get(head..len.min(bytes.len())).unwrap_or_default();
     if first & 0b1111 != 0 && !there.iter().zip(BEGINNING_31).all(|(is, should)| is == should) {
         return Err(rules::FLAGS.broken(ANY));
@@ -46,9 +47,6 @@ pub fn decode_connect<'a>(bytes: &'a [u8], profile: &Profile) -> Result<Decoded<
     let version = protocol(&mut Reader::new(body, ANY, profile))?;
     if version == Version::V5 && !shortest {
         return Err(rules::LENGTH_LONG.broken(version));
-    }
-    if version != Version::V31 && first & 0b1111 != 0 {
-        return Err(rules::FLAGS.broken(version));
     }
     let mut reader = Reader::new(body, version, profile);
     protocol(&mut reader)?;

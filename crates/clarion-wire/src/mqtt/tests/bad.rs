@@ -58,6 +58,8 @@ const CASES: &[Case] = &[
     (&rules::FLAGS, &[V31], Client, 0x80, "0001 'p' 00"),
     (&rules::FLAGS, &[V31], Client, 0x84, "0001 'p' 00"),
     (&rules::FLAGS, &[V31], Client, 0x60, "0001"),
+    (&rules::FLAGS, &[V31], Client, 0x86, "0001 'p' 00"),
+    (&rules::FLAGS, &[V31], Client, 0xae, "0001 'p'"),
     (&rules::QOS, ALL, Client, 0x36, "'t' 0001"),
     (&rules::QOS, ALL, Client, 0x3e, "'t' 0001"),
     (&rules::QOS, ALL, Server, 0x37, "'t' 0001"),

@@ -27,6 +27,8 @@ fn packets_that_are_taken() {
         (0x30, "0005 41f0aa9b94"),
         (0x30, "0003 efbbbf"),
         (0x30, "0002 c2a0"),
+        (0x30, "0006 efb78f efb7b0"),
+        (0x30, "0003 efbfbd"),
         (0x31, "'t' 00"),
         (0x32, "'t' ffff 00"),
         (0x3d, "'t' 0001 00"),
@@ -50,6 +52,7 @@ fn packets_that_are_taken() {
         (0x62, "0001 92 04 1f 'x'"),
         (0x82, "0001 02 0b 01 'a' 2e"),
         (0x82, "0001 00 '$share/g/a' 02"),
+        (0x82, "0001 00 '$shared/g/a' 04"),
         (0xe0, "04"),
         (0xe0, "00 05 11 00000001"),
         (0xf0, ""),
@@ -223,6 +226,41 @@ fn heads_know_the_length_of_their_packet() {
     }
 }
 
+/// A packet of exactly the largest size is taken.
+#[test]
+fn the_largest_packet() {
+    let body = "'t' 00 01 02 03";
+    let len = packet(0x30, body).len() as u32;
+    let at_most = |packet_bytes_max| Profile { packet_bytes_max, free_topics: false };
+    whole(&packet(0x30, body), V311, Client, &at_most(len));
+    assert!(decode(&packet(0x30, body), V311, Client, &at_most(len - 1)).is_err());
+    let connect = packet(0x10, "'MQTT' 04 02 000a 'p'");
+    let len = connect.len() as u32;
+    whole(&connect, V311, Client, &at_most(len));
+    assert!(decode_connect(&connect, &at_most(len - 1)).is_err());
+}
+
+/// Properties whose length takes one more byte than that of shorter ones.
+#[test]
+fn lengths_of_properties() {
+    for total in [3, 127, 128, 16_383, 16_384, 60_000] {
+        let data = vec![7; total - 3];
+        let head = PublishHead {
+            dup: false,
+            qos: Qos::AtLeastOnce,
+            retain: false,
+            topic: b"t",
+            packet_id: 1,
+        };
+        let mut out = Vec::new();
+        let properties = std::iter::once(Property::CorrelationData(&data));
+        let len = publish_head(&mut out, V5, &head, properties.clone(), 0);
+        assert_eq!(len, out.len());
+        let Packet::Publish(publish) = whole(&out, V5, Client, &STRICT) else { unreachable!() };
+        assert!(publish.properties.iter().eq(properties));
+    }
+}
+
 #[test]
 fn what_has_no_wire_form_is_cut() {
     let long = "ä".repeat(40_000);
@@ -235,4 +273,11 @@ fn what_has_no_wire_form_is_cut() {
     let Packet::Publish(publish) = whole(&out, V5, Server, &STRICT) else { unreachable!() };
     let cut = "ä".repeat(32_767);
     assert!(publish.properties.iter().eq([Property::UserProperty(&cut, &cut)]));
+    let mut out = Vec::new();
+    let properties = std::iter::once(Property::CorrelationData(long.as_bytes()));
+    let len = publish_head(&mut out, V5, &head, properties, 0);
+    assert_eq!(len, out.len());
+    let Packet::Publish(publish) = whole(&out, V5, Server, &STRICT) else { unreachable!() };
+    let cut = &long.as_bytes()[..65_535];
+    assert!(publish.properties.iter().eq([Property::CorrelationData(cut)]));
 }

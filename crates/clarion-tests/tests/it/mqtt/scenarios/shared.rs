@@ -96,8 +96,8 @@ fn groups_and_others_get_their_own(version: Version) {
     }
     let numbers: Vec<String> = (0..10).map(|n: u32| n.to_string()).collect();
     assert_eq!(plain.texts(10), numbers);
-    assert_eq!(take_all(&mut two, 10), [numbers.clone()]);
-    assert_eq!(take_all(&mut other, 10), [numbers.clone()]);
+    assert_eq!(take_all(&mut two, 10), std::slice::from_ref(&numbers));
+    assert_eq!(take_all(&mut other, 10), std::slice::from_ref(&numbers));
     let mut of_one: Vec<String> = take_all(&mut one, 10).concat();
     of_one.sort();
     assert_eq!(of_one, numbers);
