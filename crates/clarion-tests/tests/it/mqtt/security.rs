@@ -148,7 +148,7 @@ fn tokens_are_passwords(version: Version) {
     attempt(&server, &with("ann", &ann)).0.quiet();
     // A name is not needed beside it, but it must not be another one.
     attempt(&server, &with("", &ann)).0.quiet();
-    refused(&server, &with("bob", &ann), 0x87);
+    refused(&server, &with("bob", &ann), 0x86);
     let damaged = format!("{}x{}", &ann[..ann.len() - 5], &ann[ann.len() - 4..]);
     refused(&server, &with("ann", &damaged), 0x86);
     let bound = files.token("ann", &["--ttl", "1h", "--client-id", "hers"]);
@@ -326,7 +326,7 @@ fn unknown_methods_are_refused() {
     refused(&server, &options, 0x8C);
     // Without a method in CONNECT there is no AUTH.
     let mut ann = user(&server, Version::V5, "c", "ann");
-    ann.send(&clarion_tests::mqtt::unhex("F0 0C 19 0A 15 0005 534352414D 16 0000"));
+    ann.send(&clarion_tests::mqtt::unhex("F0 0D 19 0B 15 0005 534352414D 16 0000"));
     assert_eq!(ann.ended(), Some(0x82));
 }
 

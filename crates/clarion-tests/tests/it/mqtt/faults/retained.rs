@@ -143,6 +143,15 @@ fn what_was_acknowledged_survives_kills() {
     println!("{counted} rounds, {total} retained messages acknowledged, none lost");
 }
 
+/// Tells a thread to end, also when the test fails.
+struct Stops<'a>(&'a AtomicBool);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
 /// One writer never stops changing a retained message, subscribers come and go.
 fn a_subscribe_never_gets_an_older_one_later(version: Version) {
     const ROUNDS: usize = 150;
@@ -154,6 +163,7 @@ fn a_subscribe_never_gets_an_older_one_later(version: Version) {
     stored.store(1, SeqCst);
     let (mut live_first, mut received) = (0, 0);
     thread::scope(|scope| {
+        let _stops = Stops(&stop);
         scope.spawn(|| {
             for number in 2u64.. {
                 if stop.load(SeqCst) {
@@ -177,15 +187,18 @@ fn a_subscribe_never_gets_an_older_one_later(version: Version) {
                     assert!(number >= before, "{number} was replaced by {before}");
                     live_first += u32::from(!got.retain);
                 } else {
-                    assert!(!got.retain, "{number} retained, after {last}");
-                    assert_eq!(number, last + 1, "in order, without a gap");
+                    // The one that is both retained and new may come as both.
+                    assert!(
+                        number == last + 1 || number == last && n == 1,
+                        "{number} after {last}, retained: {}",
+                        got.retain
+                    );
                 }
                 last = number;
                 received += 1;
             }
             reader.disconnect();
         }
-        stop.store(true, SeqCst);
     });
     println!("{ROUNDS} races, {received} messages, {live_first} times the first one was live");
 }

@@ -18,6 +18,10 @@ versions! {
 
 fn retain(client: &mut Client, topic: &str, payload: &str, qos: u8) {
     assert!(client.publish_as(Message::new(topic, payload).qos(qos).retained()) < 0x80);
+    if qos == 0 {
+        // It has been read when what was sent after it is answered.
+        client.ping();
+    }
 }
 
 /// What a new client is given for this filter at once, by topic.
@@ -156,9 +160,9 @@ fn many_of_them(version: Version) {
     let mut writer = broker.client(version, "writer");
     let topics: Vec<String> = (0..300).map(|n| format!("many/{}/{n:03}", n % 7)).collect();
     for topic in &topics {
-        retain(&mut writer, topic, topic, 0);
+        writer.publish_as(Message::new(topic, topic).retained());
     }
-    writer.publish("flush", "", 1);
+    writer.ping();
     let mut expected: Vec<_> = topics.iter().map(|topic| pair(topic, topic)).collect();
     expected.sort();
     assert_eq!(kept(&broker, version, "many/#"), expected);

@@ -85,7 +85,6 @@ pub(super) const ROWS: &[Row] = &[
     (After, V311, "A2 07 0001 0003 610062", Close, "MQTT-1.5.3-2", "U+0000 in a filter to unsubscribe"),
     (After, V311, "A2 06 0001 0005 6161", Close, "4.8", "a filter to unsubscribe that is cut short"),
     (After, V311, "A2 06 0001 0002 6123", Close, "MQTT-4.7.1-2", "a# in UNSUBSCRIBE"),
-    (After, V31, "C1 00", Close, "3.1: 2, 3", "reserved flags"),
     (After, V31, "30 02 0000", Close, "3.1: 2, 3", "an empty topic name"),
     (After, V31, "82 02 0001", Close, "3.1: 2, 3", "SUBSCRIBE without a filter"),
     (After, V31, "36 06 0001 61 0001 78", Close, "3.1: 2, 3", "QoS 3"),
