@@ -391,7 +391,13 @@ fn check_rights(principal: &Principal, spec: &StreamSpec) -> Result<(), Refusal>
         asking = asking.as_user(Some(user.as_str().into()));
     }
     // A channel of another user, or of nobody, is not the user's own by being read in his name.
-    let addresses_ok = spec.addresses.iter().all(|a| asking.allows(Verb::Subscribe, a));
+    let own = |a: &Address| a.kind() == AddressKind::User && Some(a.id()) == spec.user.as_deref();
+    // Beside his own channel `all` is a part of his feed, by whatever names that is asked for.
+    let feeds = spec.addresses.iter().any(own);
+    let addresses_ok = spec.addresses.iter().all(|a| {
+        let fed = feeds && a.kind() == AddressKind::All;
+        fed || asking.allows(Verb::Subscribe, a)
+    });
     let user_ok = match (&spec.user, spec.addresses.is_empty()) {
         (None, false) => true,
         (None, true) => principal.may_for(Verb::Subscribe, None),

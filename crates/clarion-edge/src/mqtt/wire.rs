@@ -87,7 +87,7 @@ impl Wire {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        self.write_raw(&answer).await?;
+        write_raw(&self.stream, &answer).await?;
         match opened {
             Ok(Opened::More) => Ok(()),
             Ok(Opened::End) => Err(Ended::Gone),
@@ -133,24 +133,11 @@ impl Wire {
     /// Writes plain bytes.
     pub(super) async fn write(&mut self, plain: &[u8]) -> Result<(), Ended> {
         let Some(layer) = self.layers.get() else {
-            return Ok(self.write_raw(plain).await?);
+            return Ok(write_raw(&self.stream, plain).await?);
         };
         let mut raw = Vec::new();
         layer.seal(plain, &mut raw).map_err(Ended::Broken)?;
-        Ok(self.write_raw(&raw).await?)
-    }
-
-    async fn write_raw(&mut self, mut raw: &[u8]) -> io::Result<()> {
-        while !raw.is_empty() {
-            match self.stream.try_write(raw) {
-                Ok(written) => raw = &raw[written..],
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.stream.writable().await?;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+        Ok(write_raw(&self.stream, &raw).await?)
     }
 
     /// Ends it: last words, if any, and those of the layers; then the peer has a while to read them. A socket that is
@@ -163,7 +150,7 @@ impl Wire {
             if let Some(layer) = self.layers.get() {
                 layer.close(&mut raw);
             }
-            self.write_raw(&raw).await.ok()?;
+            write_raw(&self.stream, &raw).await.ok()?;
             poll_fn(|context| Pin::new(&mut self.stream).poll_shutdown(context)).await.ok()?;
             drain(&self.stream).await.ok()
         })
@@ -189,4 +176,17 @@ impl Wire {
         let layers = layer.map_or(Layers::None, Layers::Opaque);
         Some(Self { stream, layers, plain: Vec::new() })
     }
+}
+
+async fn write_raw(stream: &TcpStream, mut raw: &[u8]) -> io::Result<()> {
+    while !raw.is_empty() {
+        match stream.try_write(raw) {
+            Ok(written) => raw = &raw[written..],
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                stream.writable().await?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! Access rules: what is allowed over HTTP is allowed over gRPC, and nothing else is.
 
 use super::{basic, bearer, clarion, folder, get, http, keys, outcome, publish, reload, text};
-use crate::grpc::path;
+use crate::grpc::{Stream, feed, path};
 use clarion_tests::{Server, grpc::Grpc};
 use clarion_wire::proto::clarion_v1::{
     Hello, Mode, SubscribeRequest, SubscribeResponse, subscribe_request,
@@ -164,11 +164,30 @@ fn listeners_without_auth_are_under_the_rules_too() {
     assert_eq!(publish(&server, "", "topic:shut/x"), "forbidden");
     assert_eq!(publish(&server, "", "user:u"), "forbidden");
     // The name that a client gives is taken.
-    let target = "/api/v1/stream?address=user:v&user=u&device=d";
-    assert_eq!(get(&server, "", target), "forbidden");
+    for query in ["address=user:v&user=u&device=d", "address=all&user=u&device=d", "address=user:u"]
+    {
+        assert_eq!(get(&server, "", &format!("/api/v1/stream?{query}")), "forbidden", "{query}");
+    }
+    // The rule for the user's own channel decides about his feed, by whatever names that is asked for.
     let at = server.addr();
     let request = format!("GET /api/v1/stream?user=u HTTP/1.1\r\nhost: {at}\r\n\r\n");
     let mut stream = clarion_tests::raw::Connection::open(at).unwrap();
     stream.send(request.as_bytes()).unwrap();
     assert!(stream.until(b"\r\n").unwrap().starts_with(b"HTTP/1.1 200"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let grpc = Grpc::open(server.listener("grpc")).await;
+        for (addresses, expected) in [
+            (&["user:u", "all"][..], None),
+            (&["all"], Some("forbidden")),
+            (&["user:u", "all", "topic:open/x"], Some("forbidden")),
+            (&["user:v", "all"], Some("forbidden")),
+        ] {
+            let addresses = addresses.iter().map(ToString::to_string).collect();
+            let hello = Hello { addresses, mode: Mode::Every.into(), ..feed("u", "d") };
+            let refused = Stream::try_open(&grpc, hello).await.err();
+            let name = refused.as_ref().and_then(|status| status.get("clarion-name"));
+            assert_eq!(name, expected);
+        }
+    });
 }
