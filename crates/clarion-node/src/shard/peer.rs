@@ -326,7 +326,9 @@ impl Shard {
 
     /// Sessions whose packets wait go on, as far as they may.
     pub(super) fn hear_waiting(self: &Rc<Self>) {
-        for key in std::mem::take(&mut self.state.borrow_mut().peers_waiting) {
+        // Taken in a statement of its own: the state is not borrowed any more when they go on.
+        let waiting = std::mem::take(&mut self.state.borrow_mut().peers_waiting);
+        for key in waiting {
             self.go_on(key);
         }
     }
