@@ -82,16 +82,14 @@ fn each_is_answered_as_it_should() {
     other.quiet();
     other.publish("a", "well", 0);
     assert_eq!(other.message(), Message::new("a", "well"));
-    if let Some(server) = &broker.server {
-        assert_healthy(server);
-    }
+    assert_healthy(broker.server());
 }
 
 /// What is announced and never comes costs its sender his connection, not the server its memory.
 #[test]
 fn lengths_are_not_believed() {
     let broker = Broker::start();
-    let server = broker.server.as_ref().expect("ours");
+    let server = broker.server();
     let before = server.peak_rss_kib();
     let mut open = Vec::new();
     for n in 0..200 {

@@ -60,10 +60,7 @@ fn chromium() {
     // In a browser mqtt:// is WebSocket.
     let urls = [broker.at(), broker.http()];
     let urls = urls.iter().flat_map(|at| [format!("mqtt://{at}/mqtt"), format!("ws://{at}/mqtt")]);
-    let query: Vec<String> = urls
-        .filter(|u| broker.server.is_some() || u.contains(&broker.http().to_string())) /*DEV*/
-        .map(|url| format!("url={url}"))
-        .collect();
+    let query: Vec<String> = urls.map(|url| format!("url={url}")).collect();
     let profile = tempfile::tempdir_in(target_dir().join("tmp")).expect("writable");
     let version = process::Command::new("chromium").args(["--no-sandbox", "--version"]).output();
     let version = version.expect("chromium is there: run ./test.sh, or apt-get install chromium");

@@ -16,9 +16,6 @@ fn node(broker: &Broker, urls: &[String], trusted: &str) {
     );
     let path = |path: &Path| path.to_str().expect("a path").to_owned();
     for url in urls {
-        if !broker.speaks(url) {
-            continue;
-        } // DEV
         for version in Version::ALL {
             let level = version.level().to_string();
             let args = [path(&script), url.clone(), level, trusted.to_owned(), path(&modules)];
