@@ -10,8 +10,9 @@ use std::{
 
 use rustix::net::sockopt::set_socket_linger;
 
-use super::packet::{
-    self, Filter, Message, Packet, Property, Version, Will, ack, number, parse, text,
+use super::{
+    packet::{self, Filter, Message, Packet, Version, Will, ack, parse},
+    property::{Property, number, text},
 };
 use crate::DEADLINE;
 
