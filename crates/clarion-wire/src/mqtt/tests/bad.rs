@@ -390,6 +390,11 @@ fn headers_that_break_a_rule() {
         let got = decode_connect(&bytes(header), &small).map(|_| ());
         assert_eq!(got, Err(rule.broken(V5)), "{header}");
     }
+    // What stands behind a packet has no say in it.
+    for bytes in [&[0x12, 0][..], &[0x12, 0, 0, 0, 0x74, 0, 1]] {
+        let got = decode_connect(bytes, &STRICT).map(|_| ());
+        assert_eq!(got, Err(rules::SHORT.broken(V5)), "{}", hex(bytes));
+    }
     let got = decode_connect(&bytes("10 8e 00 'MQTT' 05 02 000a 00 'p'"), &STRICT).map(|_| ());
     assert_eq!(got, Err(rules::LENGTH_LONG.broken(V5)));
 }
