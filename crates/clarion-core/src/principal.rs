@@ -71,6 +71,12 @@ impl Principal {
         Self::new("open", &all, None).change(|inner| inner.is_key = false)
     }
 
+    /// The same for users' clients: no administrator.
+    pub fn open_client() -> Self {
+        let allow = [Verb::Publish, Verb::Subscribe, Verb::Read];
+        Self::new("open", &allow, None).change(|inner| inner.is_key = false)
+    }
+
     /// A user who has proved to be this one. Without the verb `admin` he acts for himself only, uses topics, and what else
     /// a rule allows him by name or pattern.
     pub fn user_of(user: &str, allow: &[Verb]) -> Self {

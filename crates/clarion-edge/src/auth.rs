@@ -94,6 +94,8 @@ struct Shared {
     cache_entries: usize,
     cache_time: Millis,
     open: Principal,
+    /// The same without being an administrator.
+    open_client: Principal,
 }
 
 /// Credentials, and what was proved by them lately.
@@ -123,6 +125,7 @@ impl Authenticator {
             cache_entries,
             cache_time: config.cache_time.as_millis() as Millis,
             open: Principal::open().under(acl.as_ref()),
+            open_client: Principal::open_client().under(acl.as_ref()),
             acl,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -236,8 +239,22 @@ impl Authenticator {
 
     /// Who comes to a listener that asks for no proof: the names are taken as they are.
     pub fn open(&self, user: Option<&str>, client_id: Option<&str>) -> Identity {
+        self.without_proof(&self.shared.open, user, client_id)
+    }
+
+    /// The same where names are users' rather than programs': an unproved one makes nobody an administrator.
+    pub fn open_client(&self, user: Option<&str>, client_id: Option<&str>) -> Identity {
+        self.without_proof(&self.shared.open_client, user, client_id)
+    }
+
+    fn without_proof(
+        &self,
+        principal: &Principal,
+        user: Option<&str>,
+        client_id: Option<&str>,
+    ) -> Identity {
         let user: Option<Arc<str>> = user.filter(|user| !user.is_empty()).map(Arc::from);
-        let principal = self.shared.open.clone();
+        let principal = principal.clone();
         let principal = if self.shared.acl.is_some() {
             principal.as_user(user.clone()).with_client(client_id.map(Arc::from))
         } else {

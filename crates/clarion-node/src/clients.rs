@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::{DefaultHasher, Entry};
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::oneshot;
 
 const PARTS: usize = 16;
 
@@ -32,8 +33,8 @@ pub(crate) enum Left {
 #[derive(Default)]
 struct Part {
     holders: HashMap<Arc<str>, Holder>,
-    /// Numbers of wills that wait.
-    wills: HashMap<Arc<str>, u64>,
+    /// Wills that wait, by number. Told when they are due at once, dropped when they are taken back.
+    wills: HashMap<Arc<str>, (u64, oneshot::Sender<()>)>,
     next_will: u64,
 }
 
@@ -57,7 +58,8 @@ impl Clients {
         part.holders.get(client).is_some_and(|holder| holder.user.as_deref() != user)
     }
 
-    /// A session takes a client id; whose it was. A will that waits is taken back.
+    /// A session takes a client id; whose it was. A will that waits is taken back, or is due when the session that it waits
+    /// for ends with this one's clean beginning.
     pub(crate) fn enter(
         &self,
         client: &Arc<str>,
@@ -66,7 +68,12 @@ impl Clients {
         clean: bool,
     ) -> Option<SessionRef> {
         let mut part = self.part(client);
-        part.wills.remove(client);
+        if let Some((_, due)) = part.wills.remove(client)
+            && clean
+        {
+            // Its shard may have ended.
+            let _ = due.send(());
+        }
         let before = part.holders.insert(client.clone(), Holder { session, user, clean });
         before.map(|holder| holder.session)
     }
@@ -83,23 +90,23 @@ impl Clients {
         }
     }
 
-    /// A will of this client waits; its number.
-    pub(crate) fn will_waits(&self, client: &Arc<str>) -> u64 {
+    /// A will of this client waits; its number, and what tells that it is due before its time (an error: taken back).
+    pub(crate) fn will_waits(&self, client: &Arc<str>) -> (u64, oneshot::Receiver<()>) {
+        let (due, told) = oneshot::channel();
         let mut part = self.part(client);
         part.next_will += 1;
         let number = part.next_will;
-        part.wills.insert(client.clone(), number);
-        number
+        // An older one is of a session that has ended, too: the newer one stands for it.
+        part.wills.insert(client.clone(), (number, due));
+        (number, told)
     }
 
-    /// The time of a will has come. Returns whether it still waits.
-    pub(crate) fn will_is_due(&self, client: &Arc<str>, number: u64) -> bool {
+    /// The time of a will has come.
+    pub(crate) fn will_is_due(&self, client: &Arc<str>, number: u64) {
         let mut part = self.part(client);
-        if part.wills.get(client) == Some(&number) {
+        if part.wills.get(client).is_some_and(|(waiting, _)| *waiting == number) {
             part.wills.remove(client);
-            return true;
         }
-        false
     }
 }
 
@@ -107,6 +114,7 @@ impl Clients {
 mod tests {
     use super::*;
     use crate::shard::SessionKey;
+    use tokio::sync::oneshot::error::TryRecvError;
 
     fn session(index: u32) -> SessionRef {
         SessionRef { shard: 0, key: SessionKey { index, generation: 1 } }
@@ -127,12 +135,18 @@ mod tests {
     #[test]
     fn a_will_waits_until_its_client_is_back() {
         let (clients, client) = (Clients::default(), Arc::from("c"));
-        let first = clients.will_waits(&client);
-        assert_eq!(clients.enter(&client, None, session(1), true), None);
-        assert!(!clients.will_is_due(&client, first));
-        let (old, new) = (clients.will_waits(&client), clients.will_waits(&client));
-        assert!(!clients.will_is_due(&client, old));
-        assert!(clients.will_is_due(&client, new));
-        assert!(!clients.will_is_due(&client, new));
+        let (_, mut told) = clients.will_waits(&client);
+        assert_eq!(clients.enter(&client, None, session(1), false), None);
+        assert!(matches!(told.try_recv(), Err(TryRecvError::Closed)), "taken back");
+        let (_, mut told) = clients.will_waits(&client);
+        clients.enter(&client, None, session(2), true);
+        assert_eq!(told.try_recv(), Ok(()), "its session has ended");
+        let (old, mut replaced) = clients.will_waits(&client);
+        let (new, mut told) = clients.will_waits(&client);
+        assert!(matches!(replaced.try_recv(), Err(TryRecvError::Closed)));
+        clients.will_is_due(&client, old);
+        assert!(matches!(told.try_recv(), Err(TryRecvError::Empty)));
+        clients.will_is_due(&client, new);
+        assert!(clients.part("c").wills.is_empty());
     }
 }

@@ -274,6 +274,10 @@ impl JwtKeys {
         };
         // A float beyond what fits becomes the largest number: never.
         let ends = ((ends.trunc() + leeway) * 1000.0) as Millis;
+        // The library counts the last second as valid; a connection ends at its beginning.
+        if ends <= now {
+            return Err(refused("the token has expired".into()));
+        }
         Ok(Token { user: user.into(), allow, client_id: claims.client_id.map(Into::into), ends })
     }
 }

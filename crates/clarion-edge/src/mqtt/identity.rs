@@ -69,7 +69,9 @@ async fn identify(
             Err(Refusal::new(Code::Forbidden, "the certificate is of another user"))
         }
         (Some(name), _) => app.auth.certificate(name, client_id),
-        (None, _) if !app.config.auth_required => return Ok(app.auth.open(user, client_id)),
+        (None, _) if !app.config.auth_required => {
+            return Ok(app.auth.open_client(user, client_id));
+        }
         (None, Some(password)) => {
             app.auth.password(user.unwrap_or_default(), password, client_id).await
         }

@@ -8,8 +8,10 @@ use tokio::net::TcpStream;
 /// Bytes that tell HTTP from MQTT at its path: the path's and the one behind it.
 const LOOK_BYTES: usize = PATH.len() + 1;
 const PATH: &[u8] = b"GET /mqtt";
-/// CONNECT's first byte (MQTT 5 §3.1.1).
-const CONNECT: u8 = 0x10;
+/// The upper half of CONNECT's first byte (MQTT 5 §3.1.1). The lower one is judged with the packet: 3.1 has no use for it.
+const CONNECT: u8 = 1;
+/// TLS that nobody expects here (RFC 8446 §5.1); no CONNECT has QoS 3.
+const TLS: u8 = 0x16;
 
 /// How MQTT may come in on a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,11 +35,15 @@ pub(crate) enum First {
     Other,
 }
 
+fn is_connect(first: u8) -> bool {
+    first >> 4 == CONNECT && first != TLS
+}
+
 /// On a listener that speaks MQTT alone: every GET is an upgrade, or a mistake that deserves an answer.
 pub(super) fn alone(bytes: &[u8], over: Over) -> First {
     match bytes {
         [] => First::More,
-        [CONNECT, ..] if over.tcp => First::Mqtt,
+        [first, ..] if over.tcp && is_connect(*first) => First::Mqtt,
         _ if over.websocket => begins(bytes, b"GET "),
         _ => First::Other,
     }
@@ -47,7 +53,7 @@ pub(super) fn alone(bytes: &[u8], over: Over) -> First {
 fn beside_http(bytes: &[u8], over: Over) -> First {
     match bytes {
         [] => First::More,
-        [CONNECT, ..] if over.tcp => First::Mqtt,
+        [first, ..] if over.tcp && is_connect(*first) => First::Mqtt,
         _ if !over.websocket => First::Other,
         bytes => match (begins(bytes, PATH), bytes.get(PATH.len())) {
             (First::WebSocket, None) => First::More,
@@ -102,7 +108,7 @@ mod tests {
             (&b""[..], First::More, First::More),
             (b"\x10", First::Mqtt, First::Mqtt),
             (b"\x10\x0c", First::Mqtt, First::Mqtt),
-            (b"\x11", First::Other, First::Other),
+            (b"\x21", First::Other, First::Other),
             (b"\x16\x03", First::Other, First::Other),
             (b"G", First::More, First::More),
             (b"GET", First::More, First::More),

@@ -104,7 +104,8 @@ impl Shard {
             feed: plan.feed.map(Box::new),
             feed_turn: 0,
             room: None,
-            keep_alive: plan.keep_alive.map_or(0, super::timers::ticks),
+            // What was heard within a tick counts from its beginning.
+            keep_alive: plan.keep_alive.map_or(0, |time| super::timers::ticks(time) + 1),
             last_heard: 0,
             expires_at: plan.expires_at,
             will_delay_max_s: plan.will_delay_max_s,

@@ -12,7 +12,7 @@ use clarion_core::port::peer::{PeerPublish, Will};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::sync::oneshot;
 
 /// What sessions that have ended leave to be done.
 #[derive(Default)]
@@ -74,20 +74,28 @@ impl Shard {
                 self.publish_for_nobody(will.publish);
                 continue;
             }
-            let number = self.context.clients.will_waits(&client);
-            tokio::task::spawn_local(self.clone().wait_for_will(client, number, will));
+            let (number, told) = self.context.clients.will_waits(&client);
+            tokio::task::spawn_local(self.clone().wait_for_will(client, (number, told), will));
         }
         for queue in queues {
             self.share_again(queue);
         }
     }
 
-    async fn wait_for_will(self: Rc<Self>, client: Arc<str>, number: u64, will: Will) {
-        let due = Instant::now() + Duration::from_secs(u64::from(will.delay_s));
-        tokio::time::sleep_until(due).await;
-        if self.context.clients.will_is_due(&client, number) {
-            self.publish_for_nobody(will.publish);
-            self.context.mailbox.nudge();
+    async fn wait_for_will(
+        self: Rc<Self>,
+        client: Arc<str>,
+        (number, told): (u64, oneshot::Receiver<()>),
+        will: Will,
+    ) {
+        let time = Duration::from_secs(u64::from(will.delay_s));
+        match tokio::time::timeout(time, told).await {
+            // Its client is back.
+            Ok(Err(_)) => return,
+            Ok(Ok(())) => {}
+            Err(_) => self.context.clients.will_is_due(&client, number),
         }
+        self.publish_for_nobody(will.publish);
+        self.context.mailbox.nudge();
     }
 }
