@@ -63,6 +63,8 @@ struct Waiting {
     bytes: usize,
     /// The committer is told when so many units wait.
     wanted: usize,
+    /// Shards whose peers' publishes were refused for want of room, a bit each.
+    refused: u64,
     closed: bool,
 }
 
@@ -121,6 +123,9 @@ impl CommitQueue {
         let full =
             waiting.units + units > self.units_max || waiting.bytes + weight > self.bytes_max;
         if full && !urgent && waiting.units > 0 {
+            if let Reply::Peers { shard, .. } = &submission.reply {
+                waiting.refused |= 1 << shard;
+            }
             let refusal = Refusal::new(Code::Overloaded, "too many publishes wait for the store");
             return Err((refusal, submission));
         }
@@ -164,6 +169,11 @@ impl CommitQueue {
         // While the batch is under way nobody needs to be told.
         waiting.wanted = usize::MAX;
         self.take_bounded(&mut waiting)
+    }
+
+    /// Shards that were refused for want of room since the last time.
+    fn refused(&self) -> u64 {
+        std::mem::take(&mut self.lock().refused)
     }
 
     /// The next batch if it is worth an fsync already.
@@ -314,6 +324,12 @@ impl Committer {
                 mailbox.post_flushed(flushed);
             }
         }
+        let refused = self.queue.refused();
+        for (shard, mailbox) in self.mailboxes.iter().enumerate() {
+            if refused >> shard & 1 == 1 {
+                mailbox.nudge();
+            }
+        }
         for (shard, who, answer) in answers.peers {
             self.mailboxes[shard].post(Mail::Published(who, answer));
         }
@@ -335,10 +351,10 @@ impl Committer {
         for (going, done) in going.into_iter().zip(results) {
             let (Some(going), Done::Published(stored)) = (going, done) else { continue };
             let shards = interest.shards(&going.channel);
-            let picked = interest.pick(&going.channel);
-            if stored.duplicate || (shards == 0 && picked.is_empty()) {
+            if stored.duplicate || !interest.has_any(&going.channel) {
                 continue;
             }
+            let picked = interest.pick(&going.channel);
             let message = Arc::new(Message {
                 id: stored.id,
                 channel: going.channel,

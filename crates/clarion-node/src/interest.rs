@@ -57,6 +57,13 @@ impl InterestGuard<'_> {
         set
     }
 
+    /// Whether anybody reads this channel, sharing or not.
+    pub(crate) fn has_any(&self, channel: &Address) -> bool {
+        let shared =
+            || channel.kind() == AddressKind::Topic && self.readers.shares.has_any(channel.id());
+        self.shards(channel) != 0 || shared()
+    }
+
     /// The member of each sharing group that a message of this channel goes to.
     pub(crate) fn pick(&self, channel: &Address) -> Vec<Picked> {
         match channel.kind() {

@@ -13,21 +13,27 @@ mod record;
 
 pub(crate) use record::{decode, encode, key, prefix};
 
-use crate::node::store_refusal;
-use clarion_core::port::store::Store;
+use crate::clock;
+use crate::node::{Node, store_refusal};
+use bytes::Bytes;
+use clarion_core::port::store::{Change as StoreChange, Expect, Store, Unit};
 use clarion_core::{Message, Refusal, topic};
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Changes that reads under way are told of; above it they begin anew.
+/// Topics of whose changes reads under way are told; above it they look each topic up again.
 const RECENT_MAX: usize = 1 << 16;
+/// Records that the sweeper looks at in a round.
+const SWEEP_RECORDS: usize = 1000;
 
 /// A change that is not committed.
 struct Change {
     number: u64,
     /// `None` = the topic has none any more.
     message: Option<Arc<Message>>,
+    /// It brought the topic's hash.
+    brought_hash: bool,
 }
 
 #[derive(Default)]
@@ -37,9 +43,9 @@ struct Inner {
     number: u64,
     /// Reads under way, by the number that they began with.
     reads: BTreeMap<u64, usize>,
-    /// Changes since the first of them began.
-    recent: VecDeque<(u64, u64)>,
-    /// Changes up to this one are not in `recent` any more.
+    /// The last change of each topic's hash since the first of them began.
+    recent: HashMap<u64, u64>,
+    /// Changes up to this one may not be in `recent` any more.
     forgotten: u64,
 }
 
@@ -121,17 +127,14 @@ impl Retained {
         let number = inner.number + 1;
         submit(number).map_err(Refused::Committer)?;
         inner.number = number;
-        if message.is_some() {
-            inner.hashes.insert(hash);
-        }
-        inner.overlay.insert(topic.into(), Change { number, message });
+        let brought_hash = message.is_some() && inner.hashes.insert(hash);
+        inner.overlay.insert(topic.into(), Change { number, message, brought_hash });
         if !inner.reads.is_empty() {
-            inner.recent.push_back((number, hash));
-            if inner.recent.len() > RECENT_MAX
-                && let Some((forgotten, _)) = inner.recent.pop_front()
-            {
-                inner.forgotten = forgotten;
+            if inner.recent.len() >= RECENT_MAX {
+                inner.recent.clear();
+                inner.forgotten = number - 1;
             }
+            inner.recent.insert(hash, number);
         }
         Ok(())
     }
@@ -143,9 +146,9 @@ impl Retained {
         if let Some(change) = inner.overlay.get(topic)
             && change.number == number
         {
-            let gone = change.message.is_none();
+            let gone = if ok { change.message.is_none() } else { change.brought_hash };
             inner.overlay.remove(topic);
-            if ok && gone {
+            if gone {
                 inner.hashes.remove(&hash);
             }
         }
@@ -172,14 +175,7 @@ impl Reading {
         if inner.forgotten > self.number {
             return None;
         }
-        Some(
-            inner
-                .recent
-                .iter()
-                .rev()
-                .take_while(|(n, _)| *n > self.number)
-                .any(|(_, h)| *h == hash),
-        )
+        Some(inner.recent.get(&hash).is_some_and(|number| *number > self.number))
     }
 }
 
@@ -193,11 +189,45 @@ impl Drop for Reading {
                 inner.reads.remove(&self.number);
             }
         }
-        let first = inner.reads.first_key_value().map_or(u64::MAX, |(number, _)| *number);
-        while inner.recent.front().is_some_and(|(number, _)| *number <= first) {
-            inner.recent.pop_front();
+        if inner.reads.is_empty() {
+            inner.recent = HashMap::new();
         }
     }
+}
+
+impl Retained {
+    /// The store has no record of this topic any more, since its life was over; unless it changed meanwhile.
+    fn expired(&self, topic: &str, reading: &Reading) {
+        let hash = self.hash(topic);
+        let unchanged = reading.changed(topic) == Some(false);
+        let mut inner = self.lock();
+        if unchanged && !inner.overlay.contains_key(topic) {
+            inner.hashes.remove(&hash);
+        }
+    }
+}
+
+/// Removes records whose life is over. Looks at some above `after`; returns where to go on.
+pub(crate) async fn sweep(node: &Node, after: Option<Bytes>) -> Result<Option<Bytes>, Refusal> {
+    let retained = &node.inner.retained;
+    let reading = retained.read("#");
+    let page =
+        node.store().records(prefix(""), after, SWEEP_RECORDS).await.map_err(store_refusal)?;
+    let next = (page.len() == SWEEP_RECORDS).then(|| page.last().map(|r| r.key.clone())).flatten();
+    let now = clock::now();
+    for record in page {
+        let Some(message) = decode(record.value).filter(|m| m.content.expired(now)) else {
+            continue;
+        };
+        // A newer one has another version and stays.
+        let expect = Expect::Version(record.version);
+        let unit = Unit::Record { key: record.key, expect, change: StoreChange::Delete };
+        match node.commit(vec![unit]).await {
+            Ok(_) => retained.expired(message.channel.id(), &reading),
+            Err(refusal) => tracing::debug!(%refusal, "a retained message has changed meanwhile"),
+        }
+    }
+    Ok(next)
 }
 
 /// Notes every topic that has one, before a listener accepts.

@@ -3,7 +3,7 @@
 //! Invariant: a member is in its groups exactly while its session has the subscription. Must not know: how a message
 //! reaches a member.
 
-use crate::shard::{Mail, Mailbox, SessionKey};
+use crate::shard::{Mailbox, SessionKey};
 use clarion_core::Message;
 use clarion_core::port::peer::SubOptions;
 use clarion_core::topic_tree::TopicTree;
@@ -53,12 +53,12 @@ impl Picked {
     /// Hands a message to the member whose turn it is.
     pub(crate) fn post(self, mailboxes: &[Arc<Mailbox>], message: Arc<Message>) {
         if let Some(first) = self.members.first() {
-            mailboxes[first.shard].post(Mail::Share(message, self));
+            mailboxes[first.shard].post_share(message, self);
         }
     }
 }
 
-/// Members after the first that are asked when those before take nothing.
+/// Members that are asked, one after the other.
 const ASKED_MAX: usize = 16;
 
 /// See the module.
@@ -100,6 +100,13 @@ impl Shares {
         if groups.is_empty() {
             self.groups.remove(filter);
         }
+    }
+
+    /// Whether a group's filter matches.
+    pub(crate) fn has_any(&self, topic: &str) -> bool {
+        let mut any = false;
+        self.groups.matches(topic, |_| any = true);
+        any
     }
 
     /// Of each group whose filter matches, the members in the order in which they are asked.

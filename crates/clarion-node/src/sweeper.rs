@@ -48,6 +48,7 @@ pub(crate) fn spawn(node: Node) -> tokio::task::JoinHandle<()> {
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         rounds.tick().await;
         let mut devices_after = None;
+        let mut retained_after = None;
         loop {
             rounds.tick().await;
             sweep_store(&node).await;
@@ -60,6 +61,10 @@ pub(crate) fn spawn(node: Node) -> tokio::task::JoinHandle<()> {
             match node.sweep_devices(devices_after.take(), DEVICES_A_ROUND).await {
                 Ok(next) => devices_after = next,
                 Err(error) => tracing::debug!(%error, "sweeping devices"),
+            }
+            match crate::retained::sweep(&node, retained_after.take()).await {
+                Ok(next) => retained_after = next,
+                Err(error) => tracing::debug!(%error, "sweeping retained messages"),
             }
         }
     })

@@ -73,12 +73,21 @@ fn a_failed_change_leaves_what_was() {
 
 #[test]
 fn what_is_told_of_changes_is_bounded() {
-    let of = Arc::new(Retained::new(9));
+    let of = Arc::new(Retained::new(RECENT_MAX * 2));
     let reading = of.read("a");
-    for _ in 0..=RECENT_MAX {
-        change(&of, "b", "x");
+    for n in 0..=RECENT_MAX {
+        change(&of, &format!("b/{n}"), "x");
     }
-    assert_eq!(of.lock().recent.len(), RECENT_MAX);
+    assert!(of.lock().recent.len() <= RECENT_MAX);
     assert_eq!(reading.changed("a"), None);
     assert_eq!(of.read("a").changed("a"), Some(false));
+}
+
+#[test]
+fn what_could_not_be_stored_takes_no_place() {
+    let of = Arc::new(Retained::new(1));
+    let set = change(&of, "a", "1");
+    of.committed("a", set, false);
+    assert!(!of.may_have("a"));
+    change(&of, "b", "1");
 }

@@ -31,16 +31,23 @@ impl Shard {
     /// Reads what a new session needs, then starts its subscriptions.
     pub(super) async fn load(self: Rc<Self>, key: SessionKey, acks: Vec<AckPosition>) {
         let Ok(_permit) = self.loads.acquire().await else { return };
-        let (channels, number) = {
+        let (channels, number, turn) = {
             let mut state = self.state.borrow_mut();
             let Some(session) = state.sessions.get_mut(key) else { return };
             let channels: Vec<_> = session.subs.iter().map(|s| s.channel.clone()).collect();
-            (channels, session.number)
+            (channels, session.number, session.turn())
         };
         let store = self.context.store.clone();
         let heads = store.heads(channels).await;
         let cursors =
             if number == 0 { Ok(Vec::new()) } else { store.cursors(Reader::device(number)).await };
+        {
+            let mut state = self.state.borrow_mut();
+            // Another feed has begun meanwhile, or none is wanted any more.
+            if state.sessions.get_mut(key).is_none_or(|session| session.turn() != turn) {
+                return;
+            }
+        }
         self.loaded(key, number, &acks, heads, cursors);
         self.context.mailbox.nudge();
     }

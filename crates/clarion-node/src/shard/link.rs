@@ -110,6 +110,11 @@ impl LinkState {
         }
     }
 
+    /// Whether a layer holds bytes back.
+    pub(super) fn holds(&self) -> bool {
+        self.as_duplex().is_some_and(Duplex::holds)
+    }
+
     /// Where both talk.
     pub(super) fn as_duplex(&self) -> Option<&Duplex> {
         match &self.wire {

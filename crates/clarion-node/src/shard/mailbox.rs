@@ -150,6 +150,23 @@ impl Mailbox {
         true
     }
 
+    /// Posts a message for a member of a group, bounded like live ones.
+    pub(crate) fn post_share(&self, message: Arc<Message>, picked: Picked) {
+        let bytes = message.content.weight();
+        let mut inner = self.lock();
+        if inner.closed || (inner.live_bytes > 0 && inner.live_bytes + bytes > self.bytes_max) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        inner.live_bytes += bytes;
+        let idle = inner.mails.is_empty() && inner.heads.is_empty();
+        inner.mails.push(Mail::Share(message, picked));
+        drop(inner);
+        if idle {
+            self.notify.notify_one();
+        }
+    }
+
     /// Live messages that were dropped since the mailbox was full.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)

@@ -28,10 +28,10 @@ use clarion_core::port::outlet::CloseReason;
 use clarion_core::port::peer::{Ask, Receipt};
 use clarion_core::{Millis, Refusal};
 use give::Queue;
+use retained::Owed;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use tokio::sync::Notify;
 
 /// Packets that are handled before others have their turn.
 const PACKETS_A_TURN: usize = 256;
@@ -49,8 +49,8 @@ pub(super) struct PeerState {
     /// How the feed would be read.
     feed: Option<Box<AttachPlan>>,
     feed_turn: u16,
-    /// Somebody waits until it has room.
-    room: Option<Rc<Notify>>,
+    /// Retained messages that it is still to be given.
+    owed: Option<Box<Owed>>,
     /// Timer ticks of silence that end it; 0 = none.
     keep_alive: u64,
     last_heard: u64,
@@ -72,6 +72,11 @@ struct OwnSub {
 }
 
 impl PeerState {
+    /// Whether it has subscribed to this filter, for itself.
+    fn has_sub(&self, filter: &str) -> bool {
+        self.subs.iter().any(|sub| *sub.filter == *filter && sub.share.is_none())
+    }
+
     /// What it is, of a session.
     pub(super) fn of(session: &mut Session) -> Option<&mut Self> {
         match &mut session.role {
@@ -103,7 +108,7 @@ impl Shard {
             answers: VecDeque::new(),
             feed: plan.feed.map(Box::new),
             feed_turn: 0,
-            room: None,
+            owed: None,
             // What was heard within a tick counts from its beginning.
             keep_alive: plan.keep_alive.map_or(0, |time| super::timers::ticks(time) + 1),
             last_heard: 0,
@@ -265,7 +270,10 @@ impl Shard {
         let mut state = self.state.borrow_mut();
         let Some(peer) = state.sessions.get_mut(key).and_then(PeerState::of) else { return };
         tail.drain(..heard);
-        tail.shrink_to(4096);
+        // Growing again costs a copy: memory is given back when most of it is unused.
+        if tail.capacity() > 4 * tail.len().max(4096) {
+            tail.shrink_to(2 * tail.len());
+        }
         peer.tail = if tail.is_empty() { Vec::new() } else { tail };
     }
 

@@ -159,6 +159,11 @@ impl Session {
         if self.doubtful { End::Broken } else { self.link.how_ended() }
     }
 
+    /// Tells its present subscriptions to channels from earlier ones; `None` = there are none.
+    pub(super) fn turn(&self) -> Option<u16> {
+        self.subs.first().map(|entry| entry.turn)
+    }
+
     /// Whether one of its subscriptions is on this channel.
     pub(super) fn reads(&self, channel: &Address) -> bool {
         self.subs.iter().any(|entry| entry.channel == *channel)

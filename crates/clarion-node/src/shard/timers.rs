@@ -159,7 +159,8 @@ impl Shard {
             return state.timers.arm(key, heartbeat.min(look));
         }
         let timeout = self.context.config.write_timeout.as_millis() / TICK.as_millis();
-        if session.outbox.len() > 0 && now - session.last_write > timeout as u64 {
+        let waits = session.outbox.len() > 0 || session.link.holds();
+        if waits && now - session.last_write > timeout as u64 {
             // Not that it would read it; but the outlet knows now why.
             session.doubtful = true;
             let retry_ms = self.context.config.retry_ms;

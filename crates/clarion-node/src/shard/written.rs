@@ -6,6 +6,7 @@
 
 use super::session::{Role, Session};
 use super::{SessionKey, Shard, State};
+use crate::attach::Acks;
 use crate::pipe::End;
 use clarion_core::{Address, Millis, Seq};
 use std::collections::VecDeque;
@@ -59,6 +60,10 @@ impl Written {
 
 /// Notes that a delivery was just put into the session's outbox.
 pub(super) fn note_sent(session: &mut Session, sent: Sent, list: &mut Vec<SessionKey>) {
+    // Who acks singly says so himself.
+    if matches!(sent, Sent::Sub(..)) && session.acks != Acks::ByWrite {
+        return;
+    }
     let end = session.outbox.added();
     if let Some(written) = &mut session.written {
         written.waiting.push_back((end, sent));

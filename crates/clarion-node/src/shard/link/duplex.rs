@@ -18,6 +18,8 @@ use tokio::time::timeout;
 
 /// Plain bytes that are sealed at once.
 const SEAL_BYTES: usize = 16 << 10;
+/// What may wait sealed; a client that makes the layer say more (a flood of pings) without reading it is cut off.
+const HELD_BYTES_MAX: usize = 128 << 10;
 /// How long a client may take to read the last words.
 const LINGER_TIME: Duration = Duration::from_secs(5);
 
@@ -40,7 +42,14 @@ impl Sealing {
     /// Writes what waits.
     fn finish(&mut self, writer: &OwnedWriteHalf) -> io::Result<()> {
         while self.at < self.out.len() {
-            self.at += writer.try_write(&self.out[self.at..])?;
+            match writer.try_write(&self.out[self.at..]) {
+                Ok(written) => self.at += written,
+                Err(error) => {
+                    self.out.drain(..self.at);
+                    self.at = 0;
+                    return Err(error);
+                }
+            }
         }
         self.at = 0;
         // What one burst took is not kept.
@@ -99,8 +108,17 @@ impl Duplex {
         plain: &mut Vec<u8>,
     ) -> Option<Result<Opened, LayerError>> {
         let sealing = self.sealing.as_ref()?;
-        let Sealing { layer, out, .. } = &mut *sealing.borrow_mut();
-        Some(layer.open(raw, plain, out))
+        let Sealing { layer, out, at, .. } = &mut *sealing.borrow_mut();
+        let opened = layer.open(raw, plain, out);
+        if out.len() - *at > HELD_BYTES_MAX {
+            return Some(Err(LayerError("the client reads nothing of what it is answered")));
+        }
+        Some(opened)
+    }
+
+    /// Whether sealed bytes wait.
+    pub(super) fn holds(&self) -> bool {
+        self.sealing.as_ref().is_some_and(|sealing| !sealing.borrow().out.is_empty())
     }
 }
 

@@ -146,7 +146,10 @@ impl Giving<'_> {
     /// Gives what waits, as far as there is room. Returns how many were given.
     fn drain(&self, session: &mut Session) -> u64 {
         let mut given = 0;
-        while session.credit != Some(0) && session.closing.is_none() {
+        // One place is left to a feed that is behind.
+        let behind = session.subs.iter().any(|entry| entry.sub.wants_page());
+        let places = u32::from(behind && session.outlet.uses_credit());
+        while session.credit.is_none_or(|credit| credit > places) && session.closing.is_none() {
             let next = PeerState::of(session).and_then(|peer| peer.queue.as_ref()?.waiting.front());
             let Some(size) = next.map(|next| next.message.content.payload.len()) else { break };
             if !make_outbox_room(session, size, self.context, self.tick) {
@@ -225,11 +228,7 @@ impl Shard {
             if member.shard != self.context.index {
                 let rest =
                     Picked { name: picked.name.clone(), members: picked.members[at..].to_vec() };
-                let message = message.clone();
-                return self.context.post_job(member.shard, move |shard| {
-                    shard.deliver_share(&message, &rest);
-                    shard.context.mailbox.nudge();
-                });
+                return rest.post(&self.context.mailboxes, message.clone());
             }
             if self.give_member(message, member, &picked.name) {
                 return;
@@ -274,8 +273,8 @@ impl Shard {
         let giving = Giving { context: &self.context, tick: state.timers.now(), now: clock::now() };
         let Some(session) = state.sessions.get_mut(key) else { return };
         let Role::Peer(peer) = &session.role else { return };
-        if let Some(room) = &peer.room {
-            room.notify_one();
+        if let Some(owed) = &peer.owed {
+            owed.room.notify_one();
         }
         if peer.queue.is_none() {
             return;

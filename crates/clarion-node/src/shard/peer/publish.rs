@@ -21,7 +21,9 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// Publishes that go to the committer before the tick ends.
-const SUBMIT_UNITS: usize = 512;
+const SUBMIT_UNITS: usize = 64;
+/// Wills that wait until the committer takes more.
+const PARKED_WILLS_MAX: usize = 1024;
 
 /// Who waits for units of a submission.
 #[derive(Debug)]
@@ -47,6 +49,13 @@ pub(in crate::shard) struct Publishing {
 }
 
 impl Publishing {
+    /// A session has ended.
+    pub(super) fn forget(&mut self, key: SessionKey) {
+        if !self.parked.is_empty() {
+            self.parked.retain(|parked| parked.key != Some(key));
+        }
+    }
+
     /// Whether nothing is on its way to the committer.
     pub(in crate::shard) fn is_empty(&self) -> bool {
         self.units.is_empty() && self.parked.is_empty()
@@ -302,11 +311,21 @@ impl Shard {
 
     /// Publishes for nobody, such as a will; waits for the committer if need be.
     pub(super) fn publish_for_nobody(self: &Rc<Self>, publish: PeerPublish) {
-        match self.publish_for(None, &publish) {
+        let must_wait = {
+            let state = self.state.borrow();
+            !state.publishing.parked.is_empty() && self.is_stored(&publish)
+        };
+        let outcome = if must_wait { Outcome::Full } else { self.publish_for(None, &publish) };
+        match outcome {
             Outcome::Told(Err(refusal)) => tracing::debug!(%refusal, "a will was not published"),
             Outcome::Told(Ok(_)) | Outcome::Later => {}
             Outcome::Full => {
-                self.state.borrow_mut().publishing.parked.push_back(Parked { key: None, publish });
+                let parked = &mut self.state.borrow_mut().publishing.parked;
+                if parked.iter().filter(|p| p.key.is_none()).count() < PARKED_WILLS_MAX {
+                    parked.push_back(Parked { key: None, publish });
+                } else {
+                    self.context.counters.dropped_outbox.add(1);
+                }
             }
         }
     }

@@ -1,144 +1,215 @@
-//! Retained messages for a new subscription: read page by page, as the session takes them.
+//! Retained messages for new subscriptions: read page by page, as the session takes them, by one task a session.
 //!
-//! Invariant: of a topic that changes while this reads, nothing older is given: the change comes live. Must not know: how a
-//! record looks.
+//! Invariant: of a topic that changes while this reads, nothing older is given: it is looked up again. What is read ahead is
+//! bounded in bytes, by one message at least. Must not know: how a record looks.
 
 use super::PeerState;
 use super::give::{Given, Giving, Way};
 use crate::clock;
 use crate::retained::{self, Reading};
 use crate::shard::deliver::list_dirty;
-use crate::shard::{SessionKey, Shard};
+use crate::shard::session::Session;
+use crate::shard::{SessionKey, Shard, State};
 use bytes::Bytes;
+use clarion_core::port::outlet::CloseReason;
 use clarion_core::port::peer::SubOptions;
 use clarion_core::{Message, topic};
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::Notify;
 
-/// Records that are read at once.
-const PAGE: usize = 128;
+/// Records that are read at once, at most.
+const PAGE: usize = 64;
+
+/// What a session still is to be given.
+#[derive(Default)]
+pub(super) struct Owed {
+    filters: VecDeque<(Box<str>, SubOptions)>,
+    /// Tells the task that reads that the session may have room, or has ended.
+    pub(super) room: Rc<Notify>,
+}
+
+/// How giving one message went.
+enum Step {
+    Done,
+    /// The session has no room.
+    Wait(Rc<Notify>),
+    /// The subscription, or the session, is over.
+    Over,
+}
 
 impl Shard {
-    /// Gives a session what is retained for its new subscriptions.
-    pub(super) async fn read_retained(
-        self: Rc<Self>,
+    /// A session is to be given what is retained for a filter.
+    pub(super) fn owe_retained(
+        self: &Rc<Self>,
+        state: &mut State,
         key: SessionKey,
-        wanted: Vec<(Box<str>, SubOptions)>,
+        filter: Box<str>,
+        options: SubOptions,
     ) {
-        for (filter, options) in wanted {
+        let Some(peer) = state.sessions.get_mut(key).and_then(PeerState::of) else { return };
+        let begins = peer.owed.is_none();
+        let owed = peer.owed.get_or_insert_default();
+        match owed.filters.iter_mut().find(|(known, _)| *known == filter) {
+            Some((_, known)) => *known = options,
+            None => owed.filters.push_back((filter, options)),
+        }
+        if begins {
+            tokio::task::spawn_local(self.clone().read_retained(key));
+        }
+    }
+
+    async fn read_retained(self: Rc<Self>, key: SessionKey) {
+        while let Some((filter, options)) = self.next_owed(key) {
             if self.read_filter(key, &filter, options).await.is_none() {
-                return;
+                tracing::warn!("a session ends: retained messages could not be read");
+                self.close_session(&mut self.state.borrow_mut(), key, CloseReason::Store);
+                return self.context.mailbox.nudge();
             }
         }
     }
 
-    /// `None` when the session has ended, or the store does not answer.
+    fn next_owed(&self, key: SessionKey) -> Option<(Box<str>, SubOptions)> {
+        let mut state = self.state.borrow_mut();
+        let peer = state.sessions.get_mut(key).and_then(PeerState::of)?;
+        let next = peer.owed.as_mut()?.filters.pop_front();
+        if next.is_none() {
+            peer.owed = None;
+        }
+        next
+    }
+
+    /// `None` when the store does not answer.
     async fn read_filter(
         self: &Rc<Self>,
         key: SessionKey,
         filter: &str,
         options: SubOptions,
     ) -> Option<()> {
-        let mut after = None;
-        let mut first = true;
         let wildcard = topic::is_wildcard(filter);
         let prefix = if wildcard { retained::prefix(filter) } else { retained::key(filter) };
+        let limit = if wildcard { PAGE } else { 1 };
+        let (mut after, mut first) = (None, true);
         loop {
-            // Only what lies in this page may be told by it: the number is taken anew for each.
+            // The number is taken anew for each page.
             let reading = self.context.retained.read(filter);
-            let limit = if wildcard { PAGE } else { 1 };
-            let page = self.context.store.records(prefix.clone(), after.clone(), limit).await;
-            let page = match page {
-                Ok(page) => page,
-                Err(error) => {
-                    tracing::warn!(%error, "retained messages could not be read");
-                    return None;
-                }
-            };
-            let last = page.len() < limit || !wildcard;
-            let through = page.last().map(|record| record.key.clone());
-            let found = page.into_iter().map(|record| record.value);
-            let messages = merge(filter, found, &reading, first);
-            if !self.give_page(key, &messages, options, &reading).await? {
-                continue;
+            let page = self.context.store.records(prefix.clone(), after, limit).await.ok()?;
+            let full = wildcard && page.len() == limit;
+            let mut bytes = 0;
+            let mut records = page.into_iter();
+            let mut found = Vec::new();
+            after = None;
+            // The first one whatever its size.
+            while bytes < self.context.config.outbox_bytes
+                && let Some(record) = records.next()
+            {
+                bytes += record.value.len();
+                after = Some(record.key);
+                found.push(record.value);
             }
+            let last = !full && records.next().is_none();
+            drop(records);
+            let messages = merge(filter, found, &reading, first);
             first = false;
-            after = through;
+            for message in messages {
+                if !self.give_latest(key, filter, options, (message, &reading)).await? {
+                    return Some(());
+                }
+            }
             if last {
                 return Some(());
             }
         }
     }
 
-    /// Whether the page was given; `false` when so much has changed meanwhile that it must be read again.
-    async fn give_page(
+    /// Gives a topic's message, or the one that it has meanwhile. Whether more may follow.
+    async fn give_latest(
         self: &Rc<Self>,
         key: SessionKey,
-        messages: &[Arc<Message>],
+        filter: &str,
         options: SubOptions,
-        reading: &Reading,
+        (mut message, read_by): (Arc<Message>, &Reading),
     ) -> Option<bool> {
-        for message in messages {
-            loop {
-                match reading.changed(message.channel.id()) {
-                    Some(false) => {}
-                    Some(true) => break,
-                    None => return Some(false),
-                }
-                match self.give_retained(key, message, options)? {
-                    None => break,
-                    Some(room) => room.notified().await,
-                }
+        let mut again: Option<Reading> = None;
+        loop {
+            if again.as_ref().unwrap_or(read_by).changed(message.channel.id()) != Some(false) {
+                let topic = message.channel.id().to_owned();
+                let reading = self.context.retained.read(&topic);
+                let Some(latest) = self.look_up(&topic, &reading).await? else {
+                    return Some(true);
+                };
+                message = latest;
+                again = Some(reading);
+                continue;
+            }
+            match self.give_retained(key, filter, &message, options) {
+                Step::Done => return Some(true),
+                Step::Over => return Some(false),
+                Step::Wait(room) => room.notified().await,
             }
         }
-        Some(true)
     }
 
-    /// Outer `None` when the session has ended; inner `Some` when it has no room: told when it may have.
-    #[expect(clippy::option_option, reason = "an end, done, or wait")]
+    /// What a topic has. Outer `None` when the store does not answer.
+    async fn look_up(&self, topic: &str, reading: &Reading) -> Option<Option<Arc<Message>>> {
+        if let Some((_, message)) = reading.overlay.first() {
+            return Some(message.clone());
+        }
+        let records = self.context.store.records(retained::key(topic), None, 1).await.ok()?;
+        let message = records.into_iter().next().and_then(|record| retained::decode(record.value));
+        Some(message.filter(|message| message.channel.id() == topic).map(Arc::new))
+    }
+
     fn give_retained(
         &self,
         key: SessionKey,
+        filter: &str,
         message: &Arc<Message>,
         options: SubOptions,
-    ) -> Option<Option<Rc<Notify>>> {
+    ) -> Step {
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
         let giving = Giving { context: &self.context, tick: state.timers.now(), now: clock::now() };
-        let session = state.sessions.get_mut(key)?;
-        if session.closing.is_some() {
-            return None;
+        let Some(session) = state.sessions.get_mut(key) else { return Step::Over };
+        let subscribed = PeerState::of(session).is_some_and(|peer| peer.has_sub(filter));
+        if session.closing.is_some() || !subscribed {
+            return Step::Over;
         }
-        let ids = if options.id == 0 { &[][..] } else { &[options.id][..] };
-        let qos = options.qos.min(message.content.qos);
-        let way = Way { qos, retain: true, check: options.check, ids };
-        let given = giving.give(session, message, way, None);
+        if message.content.expired(giving.now) {
+            return Step::Done;
+        }
+        let given = give(&giving, session, message, options);
         list_dirty(session, &mut state.dirty);
         self.context.mailbox.nudge();
-        if given != Given::Full {
-            self.context.counters.delivered.add(u64::from(given == Given::Taken));
-            if let Some(peer) = PeerState::of(session) {
-                peer.room = None;
-            }
-            return Some(None);
+        self.context.counters.delivered.add(u64::from(given == Given::Taken));
+        let owed = PeerState::of(session).and_then(|peer| peer.owed.as_ref());
+        match (given, owed) {
+            (Given::Full, Some(owed)) => Step::Wait(owed.room.clone()),
+            (Given::Full, None) => Step::Over,
+            (Given::Taken | Given::Passed, _) => Step::Done,
         }
-        Some(Some(PeerState::of(session)?.room.get_or_insert_default().clone()))
     }
+}
+
+fn give(
+    giving: &Giving<'_>,
+    session: &mut Session,
+    message: &Arc<Message>,
+    options: SubOptions,
+) -> Given {
+    let ids = if options.id == 0 { &[][..] } else { &[options.id][..] };
+    let qos = options.qos.min(message.content.qos);
+    giving.give(session, message, Way { qos, retain: true, check: options.check, ids }, None)
 }
 
 /// What a page of records says. What was not committed when the first page was read comes with that one, whatever its place;
 /// what is not when a later one is read came with the first, or comes live: no page tells what is older than that.
-fn merge(
-    filter: &str,
-    found: impl Iterator<Item = Bytes>,
-    reading: &Reading,
-    first: bool,
-) -> Vec<Arc<Message>> {
+fn merge(filter: &str, found: Vec<Bytes>, reading: &Reading, first: bool) -> Vec<Arc<Message>> {
     let overlay = &reading.overlay;
     let changed: HashSet<&str> = overlay.iter().map(|(topic, _)| &**topic).collect();
     let mut messages: Vec<Arc<Message>> = found
+        .into_iter()
         .filter_map(retained::decode)
         .filter(|message| topic::matches(filter, message.channel.id()))
         .filter(|message| !changed.contains(message.channel.id()))

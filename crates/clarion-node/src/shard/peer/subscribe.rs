@@ -45,9 +45,8 @@ impl Shard {
             peer.subscribed(token, outbox.control());
         }
         self.mark_dirty(&mut guard, key);
-        drop(guard);
-        if !retained.is_empty() {
-            tokio::task::spawn_local(self.clone().read_retained(key, retained));
+        for (filter, options) in retained {
+            self.owe_retained(&mut guard, key, filter, options);
         }
     }
 
@@ -83,9 +82,10 @@ impl Shard {
             let Ok(channel) = Address::topic(filter) else { return is_new };
             &mut state.live.entry(&channel, &self.context).topics
         };
-        match entries.iter_mut().find(|known| known.session == entry.session) {
-            Some(known) if !is_new => *known = entry,
-            _ => entries.push(entry),
+        let known = if is_new { None } else { Some(entries.iter_mut()) };
+        match known.and_then(|mut all| all.find(|known| known.session == entry.session)) {
+            Some(known) => *known = entry,
+            None => entries.push(entry),
         }
         is_new
     }

@@ -39,10 +39,12 @@ impl Shard {
         let Session { outlet, role, .. } = session;
         let Role::Peer(peer) = role else { return };
         self.forget_subs(state, key, peer);
-        if let Some(room) = peer.room.take() {
-            // Whoever waits for it sees that the session has ended.
-            room.notify_one();
+        if let Some(owed) = peer.owed.take() {
+            // Whoever waits for room sees that the session has ended.
+            owed.room.notify_one();
         }
+        // What it published and was not taken yet is unacked: its client sends it again.
+        state.publishing.forget(key);
         if let Some(queue) = peer.queue.take() {
             state.wills.queues.push(*queue);
         }
