@@ -83,6 +83,7 @@ impl Shard {
             self.device_dirty(state, number);
         }
         self.begin_subscriptions(state, key, &heads);
+        self.feed_began(state, key);
     }
 
     /// Acks for an attached device; `None` when it is not attached here. Otherwise whether a cursor moved.

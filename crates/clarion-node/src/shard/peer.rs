@@ -49,6 +49,8 @@ pub(super) struct PeerState {
     /// How the feed would be read.
     feed: Option<Box<AttachPlan>>,
     feed_turn: u16,
+    /// Its feed's heads are being read: it is not heard until they are. The SUBSCRIBE that is answered then; 0 = none.
+    feed_begins: Option<u32>,
     /// Retained messages that it is still to be given.
     owed: Option<Box<Owed>>,
     /// Timer ticks of silence that end it; 0 = none.
@@ -72,6 +74,11 @@ struct OwnSub {
 }
 
 impl PeerState {
+    /// Whether something must happen before more of it is heard.
+    fn is_held(&self) -> bool {
+        self.parked || self.feed_begins.is_some()
+    }
+
     /// Whether it has subscribed to this filter, for itself.
     fn has_sub(&self, filter: &str) -> bool {
         self.subs.iter().any(|sub| *sub.filter == *filter && sub.share.is_none())
@@ -108,6 +115,7 @@ impl Shard {
             answers: VecDeque::new(),
             feed: plan.feed.map(Box::new),
             feed_turn: 0,
+            feed_begins: None,
             owed: None,
             // What was heard within a tick counts from its beginning.
             keep_alive: plan.keep_alive.map_or(0, |time| super::timers::ticks(time) + 1),
@@ -140,7 +148,9 @@ impl Shard {
         let state = &mut *guard;
         let tick = state.timers.now();
         if let Some(session) = state.sessions.get_mut(key) {
-            session.open();
+            if !plan.auto_feed {
+                session.open();
+            }
             if let Some(peer) = PeerState::of(session) {
                 peer.last_heard = tick;
                 let first = peer.next_look(tick);
@@ -152,7 +162,7 @@ impl Shard {
         self.mark_dirty(state, key);
         drop(guard);
         if plan.auto_feed {
-            self.begin_feed(key);
+            self.begin_feed(key, 0);
         }
         if !leftover.is_empty() {
             self.hear_plain(key, &leftover);
@@ -292,7 +302,7 @@ impl Shard {
                 }
                 let full = session.outbox.len() > 2 * self.context.config.outbox_bytes;
                 let Some(peer) = PeerState::of(session) else { return bytes.len() };
-                if full || peer.parked || packets == PACKETS_A_TURN {
+                if full || peer.is_held() || packets == PACKETS_A_TURN {
                     peer.waiting = true;
                     session.link.pause(true);
                     if packets == PACKETS_A_TURN && !full {
@@ -350,7 +360,7 @@ impl Shard {
             let full = session.outbox.len() > self.context.config.outbox_bytes;
             let link = session.link.clone();
             let Some(peer) = PeerState::of(session) else { return };
-            if !peer.waiting || peer.parked || full {
+            if !peer.waiting || peer.is_held() || full {
                 return;
             }
             peer.waiting = false;
@@ -367,7 +377,7 @@ impl Shard {
         let drained = session.outbox.len() <= self.context.config.outbox_bytes;
         let has_subs = !session.subs.is_empty();
         let Some(peer) = PeerState::of(session) else { return };
-        if drained && peer.waiting && !peer.parked {
+        if drained && peer.waiting && !peer.is_held() {
             self.go_on_soon(state, key);
         }
         self.drain_queue(state, key);

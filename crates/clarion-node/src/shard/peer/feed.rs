@@ -9,17 +9,20 @@ use crate::shard::{SessionKey, Shard, State};
 use std::rc::Rc;
 
 impl Shard {
-    /// A peer's user's feed is attached, or goes on with other options.
-    pub(super) fn begin_feed(self: &Rc<Self>, key: SessionKey) {
+    /// A peer's user's feed is attached, or goes on with other options. Returns whether its heads are read first: what is
+    /// published after that comes, so the client is told no earlier, and not heard until then. `token` names the SUBSCRIBE; 0 =
+    /// none, the connection is not open yet.
+    pub(super) fn begin_feed(self: &Rc<Self>, key: SessionKey, token: u32) -> bool {
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
-        let Some(session) = state.sessions.get_mut(key) else { return };
+        let Some(session) = state.sessions.get_mut(key) else { return false };
         if !session.subs.is_empty() {
-            return set_acks(session);
+            set_acks(session);
+            return false;
         }
-        let Some(peer) = PeerState::of(session) else { return };
+        let Some(peer) = PeerState::of(session) else { return false };
         let turn = peer.feed_turn;
-        let Some(plan) = &peer.feed else { return };
+        let Some(plan) = &peer.feed else { return false };
         let number = plan.reader.number;
         let entries = plan.channels.iter();
         let subs: Vec<SubEntry> = entries
@@ -32,9 +35,28 @@ impl Shard {
         session.subs = subs.into();
         session.number = number;
         set_acks(session);
+        session.link.pause(true);
+        if let Some(peer) = PeerState::of(session) {
+            peer.feed_begins = Some(token);
+            peer.waiting = true;
+        }
         self.enter_subs(state, key);
         drop(guard);
         tokio::task::spawn_local(self.clone().load(key, Vec::new()));
+        true
+    }
+
+    /// A peer's feed has begun: its client is told, and heard again.
+    pub(in crate::shard) fn feed_began(&self, state: &mut State, key: SessionKey) {
+        let Some(session) = state.sessions.get_mut(key) else { return };
+        let begins = PeerState::of(session).and_then(|peer| peer.feed_begins.take());
+        let Some(token) = begins else { return };
+        let Session { outlet, outbox, .. } = session;
+        if let Some(peer) = outlet.peer().filter(|_| token != 0) {
+            peer.subscribed(token, outbox.control());
+        }
+        self.mark_dirty(state, key);
+        self.go_on_soon(state, key);
     }
 
     /// The feed of a peer may come with another QoS now.

@@ -205,10 +205,14 @@ impl Shard {
         let mut delivered = 0;
         let mut to = |entries: &[TopicEntry]| {
             let Some(session) = sessions.at_mut(entries[0].session) else { return };
-            delivered += count(
-                giving.context.counters.as_ref(),
-                give_merged(&giving, session, message, entries),
-            );
+            let given = give_merged(&giving, session, message, entries);
+            delivered += count(&giving.context.counters, given);
+            if given == Given::Full
+                && message.content.retain
+                && let Some(owed) = PeerState::of(session).and_then(|peer| peer.owed.as_mut())
+            {
+                owed.miss(message.channel.id());
+            }
             list_dirty(session, dirty);
         };
         if matched.is_empty() {

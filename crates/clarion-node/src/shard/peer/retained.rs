@@ -22,12 +22,30 @@ use tokio::sync::Notify;
 /// Records that are read at once, at most.
 const PAGE: usize = 64;
 
+/// Topics that a session may have missed before all count as missed.
+const MISSED_MAX: usize = 1024;
+
 /// What a session still is to be given.
 #[derive(Default)]
 pub(super) struct Owed {
     filters: VecDeque<(Box<str>, SubOptions)>,
+    /// Topics whose change did not reach the session, since it had no room.
+    missed: HashSet<Box<str>>,
+    /// There were too many.
+    missed_more: bool,
     /// Tells the task that reads that the session may have room, or has ended.
     pub(super) room: Rc<Notify>,
+}
+
+impl Owed {
+    /// A change of a retained message found no room.
+    pub(super) fn miss(&mut self, topic: &str) {
+        if self.missed.len() < MISSED_MAX {
+            self.missed.insert(topic.into());
+        } else {
+            self.missed_more = true;
+        }
+    }
 }
 
 /// How giving one message went.
@@ -133,7 +151,12 @@ impl Shard {
     ) -> Option<bool> {
         let mut again: Option<Reading> = None;
         loop {
-            if again.as_ref().unwrap_or(read_by).changed(message.channel.id()) != Some(false) {
+            let changed = again.as_ref().unwrap_or(read_by).changed(message.channel.id());
+            if changed == Some(true) && !self.has_missed(key, message.channel.id()) {
+                // It has come live.
+                return Some(true);
+            }
+            if changed != Some(false) {
                 let topic = message.channel.id().to_owned();
                 let reading = self.context.retained.read(&topic);
                 let Some(latest) = self.look_up(&topic, &reading).await? else {
@@ -149,6 +172,14 @@ impl Shard {
                 Step::Wait(room) => room.notified().await,
             }
         }
+    }
+
+    /// Whether a change of a topic did not reach a session; asked once.
+    fn has_missed(&self, key: SessionKey, topic: &str) -> bool {
+        let mut state = self.state.borrow_mut();
+        let peer = state.sessions.get_mut(key).and_then(PeerState::of);
+        let owed = peer.and_then(|peer| peer.owed.as_mut());
+        owed.is_some_and(|owed| owed.missed.remove(topic) || owed.missed_more)
     }
 
     /// What a topic has. Outer `None` when the store does not answer.

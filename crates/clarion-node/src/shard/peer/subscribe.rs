@@ -21,9 +21,10 @@ impl Shard {
         list: Vec<Subscribe>,
     ) {
         let mut retained = Vec::new();
+        let mut begins = false;
         for Subscribe { filter, share, feed, options, retained: handling } in list {
             if feed {
-                self.begin_feed(key);
+                begins |= self.begin_feed(key, token);
                 continue;
             }
             let mut guard = self.state.borrow_mut();
@@ -41,7 +42,7 @@ impl Shard {
         let mut guard = self.state.borrow_mut();
         let Some(session) = guard.sessions.get_mut(key) else { return };
         let Session { outlet, outbox, .. } = session;
-        if let Some(peer) = outlet.peer() {
+        if let Some(peer) = outlet.peer().filter(|_| !begins) {
             peer.subscribed(token, outbox.control());
         }
         self.mark_dirty(&mut guard, key);
