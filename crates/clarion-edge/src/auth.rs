@@ -293,6 +293,11 @@ impl Authenticator {
         client_id: Option<&str>,
     ) -> Result<Identity, Refusal> {
         let user: Option<Arc<str>> = (!user.is_empty()).then(|| user.into());
+        if let Some(user) = &user {
+            check_user_id(user).map_err(|error| {
+                Refusal::new(Code::Unauthenticated, format!("the user's name: {error}"))
+            })?;
+        }
         let may = Verb::NAMES.iter().any(|(_, verb)| principal.may_for(*verb, user.as_deref()));
         if user.is_some() && !may {
             return Err(Refusal::new(Code::Forbidden, "the key may not act for this user"));

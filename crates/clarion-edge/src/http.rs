@@ -1,6 +1,7 @@
 //! The native HTTP listener: publish, read, streams, sessions, operations.
 //!
-//! A listener that speaks MQTT too looks at a connection's first bytes, and hands MQTT and `/mqtt` on.
+//! A listener that speaks MQTT too looks at a connection's first bytes, and hands MQTT and its WebSocket
+//! requests on.
 //!
 //! The way of a request: `accept` → `connection` (hyper, deadlines) → `router` → a handler → a verb of the node. A
 //! stream's connection leaves hyper once its request is accepted and belongs to a shard from then on.
@@ -25,7 +26,7 @@ mod sessions;
 mod stream;
 mod taking;
 
-pub(crate) use auth::is_ip_or_localhost;
+pub(crate) use auth::{is_ip_or_localhost, is_this_machine};
 pub use clarion_wire::publish::PublishLimits;
 pub use config::HttpConfig;
 pub(crate) use problem::{raw_refusal, raw_response};

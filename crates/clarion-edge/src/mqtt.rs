@@ -48,7 +48,7 @@ impl App {
 
     /// What a connection to an HTTP listener speaks; `head` holds what was read to tell.
     pub(crate) async fn look(&self, stream: &TcpStream, head: &mut Vec<u8>) -> First {
-        sniff::look(stream, self.config.over, head).await
+        sniff::look(stream, self.config.over, self.config.head_bytes, head).await
     }
 
     /// Serves a connection of which `head` was read, until its shard has it. A stop ends it: who has not got so far has

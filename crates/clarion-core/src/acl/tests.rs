@@ -1,3 +1,5 @@
+//! What patterns match, which rule decides, what is said of whole filters.
+
 use super::*;
 use crate::topic;
 use proptest::prelude::*;

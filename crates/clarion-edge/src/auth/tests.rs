@@ -1,3 +1,5 @@
+//! Proofs of every kind, and names without one.
+
 use super::*;
 use clarion_core::Address;
 use clarion_core::acl::{Acl, Pattern, Rule};
@@ -154,6 +156,7 @@ async fn headers() {
     let carol = header(&format!("bearer {}", token("carol", None))).await.unwrap();
     assert_eq!(user(&carol), Some("carol"));
     assert_eq!(user(&header(&basic("alice:secret")).await.unwrap()), Some("alice"));
+    assert_eq!(user(&header(&basic("dave:app")).await.unwrap()), Some("dave"));
     for bad in [
         "",
         "Bearer",
@@ -166,6 +169,9 @@ async fn headers() {
         &basic("alice"),
         &basic("alice:wrong"),
         &basic("\u{0}:x"),
+        // A key acts for users, not for what is no name.
+        &basic("\u{0}:app"),
+        &basic(&format!("{}:app", "x".repeat(5000))),
     ] {
         assert_eq!(header(bad).await.unwrap_err().code, Code::Unauthenticated, "{bad}");
     }

@@ -51,20 +51,33 @@ pub(super) fn check_host(app: &App, request: &Request) -> Result<(), Refusal> {
 
 /// Whether a host, with or without a port, is one that no page in a browser can have for a name of its own.
 pub(crate) fn is_ip_or_localhost(host: &str) -> bool {
+    name_of(host).is_some_and(|name| is_localhost(name) || name.parse::<IpAddr>().is_ok())
+}
+
+/// Whether a host, with or without a port, is this machine by whatever it is asked.
+pub(crate) fn is_this_machine(host: &str) -> bool {
+    let is_loopback =
+        |name: &str| name.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback());
+    name_of(host).is_some_and(|name| is_localhost(name) || is_loopback(name))
+}
+
+fn is_localhost(name: &str) -> bool {
+    name.eq_ignore_ascii_case("localhost")
+}
+
+/// A host without its port and brackets.
+fn name_of(host: &str) -> Option<&str> {
     let is_port = |port: &str| port.parse::<u16>().is_ok();
-    let name = match host.strip_prefix('[') {
-        Some(rest) => match rest.split_once(']') {
-            Some((name, "")) => name,
-            Some((name, port)) if port.strip_prefix(':').is_some_and(is_port) => name,
-            _ => return false,
+    match host.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']')? {
+            (name, "") => Some(name),
+            (name, port) => port.strip_prefix(':').is_some_and(is_port).then_some(name),
         },
         None => match host.split_once(':') {
-            Some((name, port)) if is_port(port) => name,
-            Some(_) => return false,
-            None => host,
+            Some((name, port)) => is_port(port).then_some(name),
+            None => Some(host),
         },
-    };
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+    }
 }
 
 /// What a body's content type must be.
@@ -86,7 +99,7 @@ pub(super) fn check_content_type(app: &App, headers: &HeaderMap) -> Result<(), R
 
 #[cfg(test)]
 mod tests {
-    use super::is_ip_or_localhost;
+    use super::{is_ip_or_localhost, is_this_machine};
 
     #[test]
     fn hosts() {
@@ -110,7 +123,13 @@ mod tests {
             "[::1]x",
             "a:b:c",
         ] {
-            assert!(!is_ip_or_localhost(bad), "{bad}");
+            assert!(!is_ip_or_localhost(bad) && !is_this_machine(bad), "{bad}");
+        }
+        for here in ["127.0.0.1", "127.8.9.1:80", "localhost:1", "[::1]:80", "[::ffff:127.0.0.1]"] {
+            assert!(is_this_machine(here), "{here}");
+        }
+        for other in ["10.1.2.3", "192.168.0.1:80", "[fe80::1]", "0.0.0.0", "[::ffff:10.0.0.1]:1"] {
+            assert!(!is_this_machine(other), "{other}");
         }
     }
 }

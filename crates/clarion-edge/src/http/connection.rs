@@ -126,6 +126,10 @@ impl AsyncRead for Socket {
             let length = self.head.len().min(buffer.remaining());
             buffer.put_slice(&self.head[..length]);
             self.head.drain(..length);
+            if self.head.is_empty() {
+                // It may have been a long one.
+                self.head = Vec::new();
+            }
         }
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         if buffer.filled().len() == before {

@@ -24,7 +24,7 @@ pub struct MqttConfig {
     pub user_from_cert: bool,
     /// How MQTT comes in.
     pub over: Over,
-    /// Origins of web pages that an open listener takes.
+    /// Origins of web pages that are taken where pages are not all alike.
     pub allow_origins: Vec<String>,
     /// Bytes of a WebSocket request's head.
     pub head_bytes: usize,

@@ -124,6 +124,8 @@ async fn upgrade(app: &App, wire: &mut Wire) -> Result<(), Out> {
     let config = &app.config;
     let rules = Rules {
         auth_required: config.auth_required,
+        // A browser shows its certificate by itself.
+        any_origin: config.auth_required && !config.user_from_cert,
         allow_origins: &config.allow_origins,
         head_bytes: config.head_bytes,
     };

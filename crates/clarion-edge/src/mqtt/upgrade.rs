@@ -1,10 +1,11 @@
 //! The HTTP request with which MQTT over WebSocket begins (RFC 6455 §4.2, MQTT 5 §6).
 //!
-//! Invariants: one request, one answer; a head has a largest size; who is refused is told why, from the one code table. On
-//! an open listener `Host` must be an IP address or `localhost`, and so must the `Origin` of a page, unless it is listed:
-//! else any page that somebody looks at could speak for him. Must not know: frames, how a head is read.
+//! Invariants: one request, one answer; a head has a largest size; who is refused is told why, from the one code table. Where
+//! a browser is let in by where it runs or by what it shows unasked, a page must be of this machine or of this server, unless
+//! its origin is listed: else any page that somebody looks at could speak for him. For the same reason `Host` must be an IP
+//! address or `localhost` on an open listener. Must not know: frames, how a head is read.
 
-use crate::http::{is_ip_or_localhost, raw_refusal};
+use crate::http::{is_ip_or_localhost, is_this_machine, raw_refusal};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clarion_core::{Code, Refusal};
@@ -12,6 +13,8 @@ use sha1::{Digest, Sha1};
 
 /// Where it is.
 const PATH: &str = "/mqtt";
+/// Where clients ask that drop the path: taken of those alone that name MQTT.
+const ROOT: &str = "/";
 /// RFC 6455 §1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 const KEY_BYTES: usize = 16;
@@ -23,8 +26,10 @@ const HEADERS_MAX: usize = 64;
 /// Whom to take.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules<'a> {
-    /// Clients prove who they are, so it does not matter which page they are.
+    /// Clients prove who they are.
     pub(super) auth_required: bool,
+    /// They do so by what a page has to be told, so it does not matter which page they are.
+    pub(super) any_origin: bool,
     /// Origins that are taken besides; `*` = all.
     pub(super) allow_origins: &'a [String],
     /// Longest head.
@@ -60,6 +65,17 @@ pub(super) fn read(bytes: &[u8], rules: Rules<'_>) -> Asked {
     match answer(&Request { inner: &request }, rules) {
         Ok(answer) => Asked::Taken { answer, head_len },
         Err(refusal) => Asked::Refused(raw_refusal(&refusal, more_headers(refusal.code))),
+    }
+}
+
+/// Whether a request at `/` that begins like this asks for MQTT over WebSocket; `None` while its head is not whole.
+pub(super) fn is_for_mqtt(bytes: &[u8]) -> Option<bool> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut request = httparse::Request::new(&mut headers);
+    match request.parse(bytes) {
+        Ok(httparse::Status::Partial) => None,
+        Ok(httparse::Status::Complete(_)) => Some(Request { inner: &request }.names_mqtt()),
+        Err(_) => Some(false),
     }
 }
 
@@ -99,6 +115,17 @@ impl<'a> Request<'a> {
     fn has(&self, name: &'static str, item: &str) -> bool {
         self.items(name).any(|found| found.eq_ignore_ascii_case(item))
     }
+
+    /// A WebSocket is asked for, and it is said that it is for MQTT.
+    fn names_mqtt(&self) -> bool {
+        self.has("upgrade", "websocket") && self.protocol().is_some()
+    }
+
+    /// The first subprotocol that is offered and known. The names are compared as they are (RFC 6455 §4.2.2).
+    fn protocol(&self) -> Option<&'static str> {
+        let mut offered = self.items("sec-websocket-protocol");
+        offered.find_map(|item| PROTOCOLS.into_iter().find(|known| *known == item))
+    }
 }
 
 fn bad(detail: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
@@ -112,7 +139,8 @@ fn answer(request: &Request<'_>, rules: Rules<'_>) -> Result<Vec<u8>, Refusal> {
         return Err(Code::HostForbidden.into());
     }
     let path = request.inner.path.unwrap_or_default();
-    if path.split('?').next() != Some(PATH) {
+    let is_there = path.split('?').next() == Some(PATH) || path == ROOT && request.names_mqtt();
+    if !is_there {
         return Err(Code::NotFound.into());
     }
     // In HTTP/1.0 a connection cannot be upgraded.
@@ -134,28 +162,27 @@ fn answer(request: &Request<'_>, rules: Rules<'_>) -> Result<Vec<u8>, Refusal> {
         return Err(bad("sec-websocket-key must be 16 bytes in base64"));
     }
     let origin = request.one("origin")?;
-    if !rules.auth_required && !origin.is_none_or(|o| is_taken(o, rules.allow_origins)) {
+    if !rules.any_origin && !origin.is_none_or(|o| is_taken(o, host, rules.allow_origins)) {
         return Err(Code::OriginForbidden.into());
     }
     Ok(switch(key, protocol(request)?))
 }
 
-/// Whether a page of this origin may come in.
-fn is_taken(origin: &str, allowed: &[String]) -> bool {
+/// Whether a page of this origin may come in to this host. One from another machine's address is a stranger like any other.
+fn is_taken(origin: &str, host: &str, allowed: &[String]) -> bool {
     if allowed.iter().any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin)) {
         return true;
     }
-    origin.split_once("://").is_some_and(|(_, host)| is_ip_or_localhost(host))
+    let page = origin.split_once("://").map(|(_, page)| page);
+    page.is_some_and(|page| is_this_machine(page) || page.eq_ignore_ascii_case(host))
 }
 
 /// The subprotocol to answer: the first that is offered and known. Who offers none gets none.
 fn protocol(request: &Request<'_>) -> Result<Option<&'static str>, Refusal> {
-    let mut offered = request.items("sec-websocket-protocol").peekable();
-    if offered.peek().is_none() {
+    if request.items("sec-websocket-protocol").next().is_none() {
         return Ok(None);
     }
-    // The names are compared as they are (RFC 6455 §4.2.2).
-    let known = offered.find_map(|item| PROTOCOLS.into_iter().find(|known| *known == item));
+    let known = request.protocol();
     known.map(Some).ok_or_else(|| bad("no offered subprotocol is mqtt or mqttv3.1"))
 }
 

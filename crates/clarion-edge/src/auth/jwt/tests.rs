@@ -1,3 +1,5 @@
+//! Tokens that are taken, and every way in which one is not.
+
 use super::*;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL;

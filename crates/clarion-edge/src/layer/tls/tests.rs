@@ -1,3 +1,5 @@
+//! The layer against a client, in pieces of every size.
+
 use super::*;
 use crate::layer::{Stack, WebSocket};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};

@@ -1,3 +1,5 @@
+//! Frames as a client of another kind sends and reads them, and those that no client may send.
+
 use super::*;
 use proptest::prelude::*;
 use std::io::{self, Read, Write};

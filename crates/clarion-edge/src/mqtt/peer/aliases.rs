@@ -12,8 +12,10 @@ const WORTH: std::ops::RangeInclusive<usize> = 4..=1024;
 /// Why an alias cannot be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BadAlias {
-    /// 0, above the maximum, or unknown.
+    /// 0, or above the maximum.
     Invalid,
+    /// It stands alone and was not set.
+    Unknown,
     /// The topics behind the aliases are too many bytes.
     Bytes,
 }
@@ -40,7 +42,7 @@ impl AliasesIn {
         let index = usize::from(alias) - 1;
         if topic.is_empty() {
             let known = self.topics.get(index).cloned().flatten();
-            return known.map(Some).ok_or(BadAlias::Invalid);
+            return known.map(Some).ok_or(BadAlias::Unknown);
         }
         if self.topics.len() <= index {
             self.topics.resize(index + 1, None);
@@ -180,12 +182,12 @@ mod tests {
         let mut resolve = |alias, topic: &str| {
             aliases.resolve(alias, topic, 3, 10).map(|known| known.map(|known| known.to_string()))
         };
-        assert_eq!(resolve(1, ""), Err(BadAlias::Invalid));
+        assert_eq!(resolve(1, ""), Err(BadAlias::Unknown));
         assert_eq!(resolve(0, "a"), Err(BadAlias::Invalid));
         assert_eq!(resolve(4, "a"), Err(BadAlias::Invalid));
         assert_eq!(resolve(3, "abcdef"), Ok(None));
         assert_eq!(resolve(3, ""), Ok(Some("abcdef".to_owned())));
-        assert_eq!(resolve(2, ""), Err(BadAlias::Invalid));
+        assert_eq!(resolve(2, ""), Err(BadAlias::Unknown));
         assert_eq!(resolve(1, "abcde"), Err(BadAlias::Bytes));
         assert_eq!(resolve(3, "x"), Ok(None));
         assert_eq!(resolve(1, "abcde"), Ok(None));

@@ -52,7 +52,11 @@ impl MqttPeer {
         let aliased = match self.resolve_alias(packet) {
             Ok(aliased) => aliased,
             Err(BadAlias::Invalid) => {
-                return self.fail(0x94, "the topic alias is too large or unknown", out);
+                return self.fail(0x94, "the topic alias is 0 or too large", out);
+            }
+            // §3.3.4: unlike one that is out of range.
+            Err(BadAlias::Unknown) => {
+                return self.fail(0x82, "the topic alias was not set", out);
             }
             Err(BadAlias::Bytes) => {
                 return self.fail(0x97, "the topics behind the aliases are too many bytes", out);

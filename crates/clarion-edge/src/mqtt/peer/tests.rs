@@ -1,3 +1,5 @@
+//! A peer without its shard: bytes in, asks and bytes out. Below: one module for each side of it.
+
 use super::*;
 use clarion_core::acl::{Acl, AclCell, Pattern, Rule};
 use clarion_core::port::outlet::Outlet;

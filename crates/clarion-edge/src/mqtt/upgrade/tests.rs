@@ -1,3 +1,5 @@
+//! Which requests become a WebSocket, and what the others are told.
+
 use super::*;
 
 const LINES: [&str; 6] = [
@@ -10,7 +12,7 @@ const LINES: [&str; 6] = [
 ];
 
 fn rules(allow_origins: &[String]) -> Rules<'_> {
-    Rules { auth_required: false, allow_origins, head_bytes: 8192 }
+    Rules { auth_required: false, any_origin: false, allow_origins, head_bytes: 8192 }
 }
 
 /// A good request in which the line with the same name is replaced, or one is added.
@@ -89,9 +91,29 @@ fn subprotocols() {
 #[test]
 fn the_path_is_exact() {
     taken(&request("/mqtt?token=x", ""), rules(&[]));
-    for target in ["/", "/mqtt/", "/mqtt2", "/MQTT", "/x?/mqtt", "//mqtt", "/mqtt%3f"] {
+    for target in ["/?", "/mqtt/", "/mqtt2", "/MQTT", "/x?/mqtt", "//mqtt", "/mqtt%3f"] {
         refused(&request(target, ""), rules(&[]), 404, "not_found");
     }
+}
+
+#[test]
+fn who_drops_the_path_must_name_mqtt() {
+    for offered in ["mqtt", "mqttv3.1", "chat, mqtt"] {
+        let text = request("/", &format!("Sec-WebSocket-Protocol: {offered}"));
+        taken(&text, rules(&[]));
+        assert_eq!(is_for_mqtt(text.as_bytes()), Some(true), "{offered}");
+        for length in 0..text.len() {
+            assert_eq!(is_for_mqtt(&text.as_bytes()[..length]), None, "{offered}");
+        }
+    }
+    for change in
+        ["Sec-WebSocket-Protocol", "Sec-WebSocket-Protocol: chat", "Upgrade", "Upgrade: h2c"]
+    {
+        let text = request("/", change);
+        refused(&text, rules(&[]), 404, "not_found");
+        assert_eq!(is_for_mqtt(text.as_bytes()), Some(false), "{change}");
+    }
+    assert_eq!(is_for_mqtt(b"GET / HTTP/1.1\r\nBad Header: x\r\n"), Some(false));
 }
 
 #[test]
@@ -140,17 +162,30 @@ fn an_open_listener_takes_only_pages_of_this_machine_or_listed_ones() {
         "https://app.example",
         "HTTPS://app.example",
         "null",
+        // Of this server itself.
+        "http://192.168.0.7:8080",
     ] {
-        taken(&request("/mqtt", &format!("Origin: {origin}")), rules(&listed));
+        let text = request("/mqtt", &format!("Host: 192.168.0.7:8080\r\nOrigin: {origin}"));
+        taken(&text, rules(&listed));
     }
-    for origin in
-        ["https://evil.example", "https://app.example:8443", "http://localhost.evil.example", ""]
-    {
-        let text = request("/mqtt", &format!("Origin: {origin}"));
+    for origin in [
+        "https://evil.example",
+        "https://app.example:8443",
+        "http://localhost.evil.example",
+        "http://10.1.2.3",
+        "http://192.168.0.7",
+        "http://192.168.0.7:8081",
+        "192.168.0.7:8080",
+        "",
+    ] {
+        let text = request("/mqtt", &format!("Host: 192.168.0.7:8080\r\nOrigin: {origin}"));
         refused(&text, rules(&listed), 403, "origin_forbidden");
-        let proved = Rules { auth_required: true, ..rules(&[]) };
-        taken(&text, proved);
+        // A certificate is shown by the browser, whatever page asks.
+        let shown = Rules { auth_required: true, ..rules(&listed) };
+        refused(&text, shown, 403, "origin_forbidden");
+        taken(&text, Rules { any_origin: true, ..shown });
     }
+    taken(&request("/mqtt", "Origin: https://evil.example"), rules(&["*".to_owned()]));
     refused(&request("/mqtt", "Origin: null"), rules(&[]), 403, "origin_forbidden");
     let named = request("/mqtt", "Host: clarion.example:8080");
     refused(&named, rules(&listed), 403, "host_forbidden");

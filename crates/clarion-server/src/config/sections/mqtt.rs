@@ -30,8 +30,9 @@ section! {
         max_packet_bytes: u32 = "1088KiB", size(KIB, PACKET_BYTES_MAX);
         /// Longest WebSocket message; it may hold several packets. A longer one ends the connection.
         websocket_message_bytes: u64 = "16MiB", size(KIB, 4 * GIB);
-        /// Origins of web pages that may connect where a listener says `auth: none`, besides those at an IP address or
-        /// `localhost`: `https://app.example.com`, `null` for pages from files, `*` for all.
+        /// Origins of web pages that may connect where a listener says `auth: none` or `tls.user_from_cert: true`, besides
+        /// those at `localhost`, a loopback address or the very host and port that they connect to:
+        /// `https://app.example.com`, `null` for pages from files, `*` for all.
         allow_origins: Vec<String> = "[]", ListOf { what: "origins", max: 1000, item: origin };
         /// Longest client id.
         client_id_bytes: usize = "256", count(23, 65_535);

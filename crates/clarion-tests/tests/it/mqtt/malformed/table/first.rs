@@ -50,7 +50,7 @@ pub(super) const ROWS: &[Row] = &[
     (First, V5, "10 10 0004 4D515454 05 02 000A 00 0003 610062", Connack(0x81), "MQTT-1.5.4-2", "U+0000 in the client id"),
     (First, V5, "10 0B 0004 4D515454 05 02 000A 00", Connack(0x81), "MQTT-3.1.3-3", "no client id"),
     (First, V5, "10 0E 0004 4D515454 05 02 000A 00 0005 70", Connack(0x81), "MQTT-3.1.3-3", "a client id that is cut short"),
-    (First, V5, "11 0E 0004 4D515454 05 02 000A 00 0001 70", Close, "MQTT-2.1.3-1", "reserved flags of CONNECT: no first byte of MQTT"),
+    (First, V5, "11 0E 0004 4D515454 05 02 000A 00 0001 70", Connack(0x81), "MQTT-2.1.3-1", "reserved flags of CONNECT"),
     (First, V311, "10 10 0004 4D515454 04 42 000A 0001 70 0001 75", Close, "MQTT-3.1.2-22", "a password without a user name"),
     (First, V311, "10 0C 0004 4D515454 04 00 000A 0000", Connack(0x02), "MQTT-3.1.3-8", "an empty client id and not clean"),
     (First, V31, "10 0E 0006 4D5149736470 03 02 000A 0000", Connack(0x02), "3.1: 3.1", "an empty client id"),
