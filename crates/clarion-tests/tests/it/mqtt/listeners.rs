@@ -441,7 +441,8 @@ fn a_session_may_get_its_feed_unasked() {
     let at = server.listener("mqtt");
     let (mut alice, _) = Options::new(Version::V5, "a").user("alice").attempt(at);
     let (mut nobody, _) = Options::new(Version::V5, "n").attempt(at);
-    Client::connect(at, Version::V5, "w").publish("user/alice", "hello", 1);
+    let mut writer = Options::new(Version::V5, "w").user("alice").connect(at);
+    writer.publish("user/alice", "hello", 1);
     let message = alice.message();
     assert_eq!(
         (message.topic.as_str(), message.text().as_str(), message.qos),

@@ -114,7 +114,8 @@ fn a_certificate_is_a_proof() {
     assert!(
         matches!(next(&mut alice, Version::V5), Some(Packet::Suback { codes, .. }) if codes == [0])
     );
-    Client::connect(server.listener("mqtt"), Version::V5, "w").publish("user/alice", "hello", 0);
+    let mut writer = Options::new(Version::V5, "w").user("alice").connect(server.listener("mqtt"));
+    writer.publish("user/alice", "hello", 0);
     assert!(
         matches!(next(&mut alice, Version::V5), Some(Packet::Publish(m)) if m.text() == "hello")
     );
