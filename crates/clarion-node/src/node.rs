@@ -305,7 +305,6 @@ impl Node {
     /// Ends the node: sessions are told and closed, acks written, the committer finishes what it has.
     /// Blocks until the threads have ended: call it where blocking is allowed.
     pub fn shut_down(&self) {
-        self.inner.planner.draining.store(true, Ordering::Relaxed);
         let threads =
             std::mem::take(&mut *self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner));
         if let Some(sweeper) = threads.sweeper {
@@ -318,6 +317,8 @@ impl Node {
             }
         };
         threads.shards.into_iter().for_each(join);
+        // Not before: a session that is closed here may leave a will, which is published until its shard has ended.
+        self.inner.planner.draining.store(true, Ordering::Relaxed);
         self.inner.queue.close();
         threads.committer.into_iter().for_each(join);
     }

@@ -67,11 +67,6 @@ impl Node {
         if let Err(refusal) = self.inner.planner.check_taking() {
             return Err(NotAttached { refusal, link: Some(link) });
         }
-        let foreign = || self.inner.clients.is_foreign(&plan.client_id, plan.user.as_deref());
-        if plan.exclusive && foreign() {
-            let refusal = Refusal::new(Code::BadUser, "another user has this client id");
-            return Err(NotAttached { refusal, link: Some(link) });
-        }
         let tag = user_tag(plan.user.as_deref().unwrap_or(&plan.client_id));
         let shard = self.shard_of_tag(tag);
         let (sender, answer) = oneshot::channel();

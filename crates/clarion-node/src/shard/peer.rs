@@ -3,6 +3,7 @@
 //! Invariants: a packet is handled to its end before the next one; while the store takes nothing, or the client does not read
 //! its answers, it is not read either. Must not know: any protocol (that is the `Peer`).
 
+mod begin;
 mod feed;
 mod give;
 mod publish;
@@ -16,13 +17,11 @@ pub(super) use wills::Wills;
 
 use super::confirm::FINISH;
 use super::deliver::list_dirty;
-use super::link::{LinkState, watch_duplex};
-use super::session::{Birth, Role, Session, not_taken};
-use super::voice::Voice;
+use super::link::LinkState;
+use super::session::{Role, Session};
 use super::{SessionKey, Shard, State};
-use crate::attach::{Acks, AttachPlan, SessionRef};
+use crate::attach::AttachPlan;
 use crate::clock;
-use crate::peer::{AttachPeer, NotAttached};
 use clarion_core::port::layer::Opened;
 use clarion_core::port::outlet::CloseReason;
 use clarion_core::port::peer::{Ask, Receipt};
@@ -39,6 +38,8 @@ const PACKETS_A_TURN: usize = 256;
 /// What a talking session is beside its subscriptions to channels.
 pub(super) struct PeerState {
     pub(super) client: Arc<str>,
+    /// Its number among the sessions of its client id.
+    turn: u64,
     /// What was said and is not handled: the beginning of a packet, or packets that must wait.
     tail: Vec<u8>,
     subs: Vec<OwnSub>,
@@ -94,97 +95,6 @@ impl PeerState {
 }
 
 impl Shard {
-    /// A new session that talks; an older one of its client id ends.
-    pub(super) fn attach_peer(
-        self: &Rc<Self>,
-        attach: AttachPeer,
-    ) -> Result<SessionKey, NotAttached> {
-        let AttachPeer { plan, peer, link, leftover, guard } = attach;
-        if let Err(refusal) = self.has_place() {
-            return Err(NotAttached { refusal, link: Some(link) });
-        }
-        let closed = |refusal| NotAttached { refusal, link: None };
-        let (link, reader) =
-            LinkState::duplex(link, guard).map_err(|error| closed(not_taken(error)))?;
-        let client = plan.client_id;
-        let state = PeerState {
-            client: client.clone(),
-            tail: Vec::new(),
-            subs: Vec::new(),
-            queue: None,
-            answers: VecDeque::new(),
-            feed: plan.feed.map(Box::new),
-            feed_turn: 0,
-            feed_begins: None,
-            owed: None,
-            // What was heard within a tick counts from its beginning.
-            keep_alive: plan.keep_alive.map_or(0, |time| super::timers::ticks(time) + 1),
-            last_heard: 0,
-            expires_at: plan.expires_at,
-            will_delay_max_s: plan.will_delay_max_s,
-            without_will: false,
-            finish_by: None,
-            parked: false,
-            waiting: false,
-        };
-        let birth = Birth {
-            user: plan.user.clone(),
-            device: Some(client.clone()),
-            number: 0,
-            subs: Box::default(),
-            role: Role::Peer(Box::new(state)),
-            acks: Acks::Singly,
-            credit: Some(plan.window),
-            outlet: Voice::Peer(peer),
-            hidden: false,
-        };
-        let key = self.begin_session(birth, link.clone()).map_err(closed)?;
-        let this = SessionRef { shard: self.context.index, key };
-        let before = self.context.clients.enter(&client, plan.user, this, plan.clean);
-        if let Some(before) = before {
-            self.take_over(before);
-        }
-        let mut guard = self.state.borrow_mut();
-        let state = &mut *guard;
-        let tick = state.timers.now();
-        if let Some(session) = state.sessions.get_mut(key) {
-            if !plan.auto_feed {
-                session.open();
-            }
-            if let Some(peer) = PeerState::of(session) {
-                peer.last_heard = tick;
-                let first = peer.next_look(tick);
-                if first < state.timers.heartbeat_at(tick) {
-                    state.timers.arm(key, first);
-                }
-            }
-        }
-        self.mark_dirty(state, key);
-        drop(guard);
-        if plan.auto_feed {
-            self.begin_feed(key, 0);
-        }
-        if !leftover.is_empty() {
-            self.hear_plain(key, &leftover);
-        }
-        tokio::task::spawn_local(watch_duplex(self.clone(), key, link, reader));
-        self.context.mailbox.nudge();
-        Ok(key)
-    }
-
-    /// Ends the session that had a client id before.
-    fn take_over(&self, before: SessionRef) {
-        let SessionRef { shard, key } = before;
-        if shard == self.context.index {
-            self.close_session(&mut self.state.borrow_mut(), key, CloseReason::TakenOver);
-        } else {
-            self.context.post_job(shard, move |shard| {
-                shard.close_session(&mut shard.state.borrow_mut(), key, CloseReason::TakenOver);
-                shard.context.mailbox.nudge();
-            });
-        }
-    }
-
     /// Bytes of a connection. Returns whether it has ended.
     pub(super) fn peer_said(self: &Rc<Self>, key: SessionKey, raw: &[u8]) -> bool {
         let link = {
@@ -356,6 +266,7 @@ impl Shard {
     fn go_on(self: &Rc<Self>, key: SessionKey) {
         let tail = {
             let mut state = self.state.borrow_mut();
+            let tick = state.timers.now();
             let Some(session) = state.sessions.get_mut(key) else { return };
             let full = session.outbox.len() > self.context.config.outbox_bytes;
             let link = session.link.clone();
@@ -364,6 +275,8 @@ impl Shard {
                 return;
             }
             peer.waiting = false;
+            // What it said meanwhile is read from here on.
+            peer.last_heard = tick;
             link.pause(false);
             std::mem::take(&mut peer.tail)
         };
@@ -418,7 +331,7 @@ impl Shard {
             CloseReason::Expired
         } else if peer.finish_by.is_some_and(|at| at <= now) {
             CloseReason::Finished
-        } else if peer.keep_alive > 0 && now - peer.last_heard >= peer.keep_alive {
+        } else if peer.is_silent(now) {
             CloseReason::KeepAlive
         } else {
             return Some(peer.next_look(now));
@@ -429,6 +342,14 @@ impl Shard {
 }
 
 impl PeerState {
+    /// Whether its client has been silent for too long. While the server does not hear it, it is not.
+    fn is_silent(&mut self, now: u64) -> bool {
+        if self.parked || self.waiting {
+            self.last_heard = now;
+        }
+        self.keep_alive > 0 && now - self.last_heard >= self.keep_alive
+    }
+
     /// The timer tick of the next look at its silence and its credentials.
     fn next_look(&self, now: u64) -> u64 {
         let silence = match self.keep_alive {

@@ -1,31 +1,28 @@
 //! The end of a talking session: its subscriptions go, and its will is published, at once or after its delay.
 //!
-//! Invariant: a will is published at most once, and not when its client took it back. Must not know: any protocol.
+//! Invariants: a will is published at most once, and not when its client took it back; what waits stands in the table of
+//! client ids and nowhere else, and nothing waits on a shard that ends. Must not know: any protocol.
 
 use super::give::Queue;
-use crate::attach::SessionRef;
-use crate::clients::Left;
 use crate::clock;
 use crate::shard::session::{Role, Session};
 use crate::shard::{Shard, State};
-use clarion_core::port::peer::{PeerPublish, Will};
+use clarion_core::port::peer::PeerPublish;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::oneshot;
 
 /// What sessions that have ended leave to be done.
 #[derive(Default)]
 pub(in crate::shard) struct Wills {
-    due: Vec<PeerPublish>,
-    delayed: Vec<(Arc<str>, Will)>,
+    pub(super) due: Vec<PeerPublish>,
     queues: Vec<Queue>,
+    /// The timer tick of the last look at those that wait.
+    looked: u64,
 }
 
 impl Wills {
     /// Whether nothing is to be done.
     pub(in crate::shard) fn is_empty(&self) -> bool {
-        self.due.is_empty() && self.delayed.is_empty() && self.queues.is_empty()
+        self.due.is_empty() && self.queues.is_empty()
     }
 }
 
@@ -48,56 +45,38 @@ impl Shard {
         if let Some(queue) = peer.queue.take() {
             state.wills.queues.push(*queue);
         }
-        let this = SessionRef { shard: self.context.index, key };
-        let left = self.context.clients.leave(&peer.client, this);
-        let will = if peer.without_will { None } else { outlet.peer() }
+        let mut will = if peer.without_will { None } else { outlet.peer() }
             .and_then(|of| of.will(clock::now()));
-        if let Some(mut will) = will {
+        if let Some(will) = &mut will {
             will.delay_s = will.delay_s.min(peer.will_delay_max_s);
-            match left {
-                _ if will.delay_s == 0 => state.wills.due.push(will.publish),
-                // The session that it waits for has gone with its client's new beginning.
-                Left::TakenOver { clean: true } => state.wills.due.push(will.publish),
-                Left::TakenOver { clean: false } => {}
-                Left::Free => state.wills.delayed.push((peer.client.clone(), will)),
-            }
         }
+        let clients = &self.context.clients;
+        let shard = (!self.closing.get()).then_some(self.context.index);
+        let due = clients.leave(&peer.client, peer.turn, will, shard, clients.now());
+        state.wills.due.extend(due);
         self.context.mailbox.nudge();
     }
 
-    /// Does what ended sessions left.
+    /// Does what ended sessions left, and publishes the wills whose time has come: all, when the shard ends.
     pub(in crate::shard) fn run_wills(self: &Rc<Self>) {
-        let Wills { due, delayed, queues } = std::mem::take(&mut self.state.borrow_mut().wills);
+        let (due, queues, look) = {
+            let mut state = self.state.borrow_mut();
+            let tick = state.timers.now();
+            let Wills { due, queues, looked } = &mut state.wills;
+            let look = std::mem::replace(looked, tick) != tick;
+            (std::mem::take(due), std::mem::take(queues), look)
+        };
         for publish in due {
             self.publish_for_nobody(publish);
         }
-        for (client, will) in delayed {
-            if self.closing.get() {
-                self.publish_for_nobody(will.publish);
-                continue;
-            }
-            let (number, told) = self.context.clients.will_waits(&client);
-            tokio::task::spawn_local(self.clone().wait_for_will(client, (number, told), will));
+        let clients = &self.context.clients;
+        let until = if self.closing.get() { Some(u64::MAX) } else { look.then(|| clients.now()) };
+        for publish in until.map_or(Vec::new(), |until| clients.take_due(self.context.index, until))
+        {
+            self.publish_for_nobody(publish);
         }
         for queue in queues {
             self.share_again(queue);
         }
-    }
-
-    async fn wait_for_will(
-        self: Rc<Self>,
-        client: Arc<str>,
-        (number, told): (u64, oneshot::Receiver<()>),
-        will: Will,
-    ) {
-        let time = Duration::from_secs(u64::from(will.delay_s));
-        match tokio::time::timeout(time, told).await {
-            // Its client is back.
-            Ok(Err(_)) => return,
-            Ok(Ok(())) => {}
-            Err(_) => self.context.clients.will_is_due(&client, number),
-        }
-        self.publish_for_nobody(will.publish);
-        self.context.mailbox.nudge();
     }
 }
