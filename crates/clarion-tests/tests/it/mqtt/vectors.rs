@@ -58,7 +58,7 @@ fn yes() -> bool {
 }
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors/mosquitto")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors/mosquitto")
 }
 
 fn read() -> Vec<Group> {
