@@ -44,6 +44,8 @@ pub enum CloseReason {
     KeepAlive,
     /// What it proved its identity with is no longer valid.
     Expired,
+    /// It may not read any more what it reads.
+    Forbidden,
 }
 
 impl CloseReason {
@@ -59,6 +61,7 @@ impl CloseReason {
             Self::TakenOver => "taken_over",
             Self::KeepAlive => "keep_alive",
             Self::Expired => "expired",
+            Self::Forbidden => "forbidden",
         }
     }
 }

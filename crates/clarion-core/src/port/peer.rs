@@ -177,6 +177,17 @@ pub enum Gave {
     Passed,
 }
 
+/// Whether a client has a message of its feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taking {
+    /// It does.
+    Yes,
+    /// It may not or cannot have this one, which counts as acked.
+    Passed,
+    /// It may not read this feed any more: the connection ends, and nothing counts as acked.
+    End,
+}
+
 /// A will.
 #[derive(Debug, Clone)]
 pub struct Will {
@@ -208,7 +219,7 @@ pub trait Peer: Outlet {
     fn feed_is_numbered(&self) -> bool;
     /// Whether this client may and can have a message of the feed (No Local, its maximum packet size, its life is not over);
     /// one that it cannot counts as acked. Asked before [`Outlet::before`].
-    fn takes(&self, given: Given<'_>, frame_len: usize) -> bool;
+    fn takes(&self, given: Given<'_>, frame_len: usize) -> Taking;
     /// The connection has ended: its will, once. Its life counts from when it is to be published.
     fn will(&mut self, now: Millis) -> Option<Will>;
 }

@@ -25,6 +25,7 @@ pub(crate) fn ended(reason: CloseReason, retry_ms: u64) -> Status {
         CloseReason::TakenOver => Status::unavailable("another stream took its place"),
         CloseReason::KeepAlive => Status::unavailable("the client was silent for too long"),
         CloseReason::Expired => super::refused(&Code::Unauthenticated.into()),
+        CloseReason::Forbidden => super::refused(&Code::Forbidden.into()),
     };
     status.metadata_mut().insert(PUSHBACK, retry_ms.into());
     status

@@ -187,6 +187,7 @@ async fn prepare(
     let expiry_s = hello.session_expiry_s.min(config.session_expiry_max_s);
     let keep_alive = keep_alive(hello.keep_alive, config.max_keep_alive_s);
     let device = Some(&*client_id).filter(|_| expiry_s > 0);
+    let feed_acl_version = identity.principal.acl_version();
     let feed = match identity.user.as_deref() {
         Some(user) => feed(app, &identity.principal, user, device).await?,
         None => None,
@@ -210,6 +211,7 @@ async fn prepare(
         assigned,
         user: identity.user,
         principal: identity.principal,
+        feed_acl_version,
         keep_alive,
         session: SessionTerms { present: false, expiry_s },
         auto_feed: plan.auto_feed,

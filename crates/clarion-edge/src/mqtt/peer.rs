@@ -25,7 +25,7 @@ pub use topics::{TemplateError, UserTopics};
 use aliases::{AliasesIn, AliasesOut};
 use clarion_core::port::outlet::Given;
 use clarion_core::port::peer::{
-    Ask, Delivery, Gave, Goes, Heard, Peer, PeerPublish, Receipt, SubOptions, Will,
+    Ask, Delivery, Gave, Goes, Heard, Peer, PeerPublish, Receipt, SubOptions, Taking, Will,
 };
 use clarion_core::{Millis, Principal, Refusal};
 use clarion_wire::mqtt::{self, Decoded, Disconnect, Packet, Property, Side, Version};
@@ -75,6 +75,8 @@ pub struct MqttPeer {
     filters: Vec<u64>,
     /// Of the access rules by which they were.
     acl_version: u64,
+    /// Of those by which the feed was.
+    feed_acl_version: u64,
     feed: Option<Box<Feed>>,
     answer: Option<Box<Answer>>,
 }
@@ -108,6 +110,7 @@ impl MqttPeer {
             span: (usize::from(config.max_inflight) * 2).max(SPAN_MIN),
             filters: Vec::new(),
             acl_version: principal.acl_version(),
+            feed_acl_version: setup.feed_acl_version,
             feed,
             answer: None,
             principal,
@@ -216,7 +219,7 @@ impl Peer for MqttPeer {
         self.feed_qos() > 0
     }
 
-    fn takes(&self, given: Given<'_>, frame_len: usize) -> bool {
+    fn takes(&self, given: Given<'_>, frame_len: usize) -> Taking {
         self.takes_feed(&given, frame_len)
     }
 

@@ -7,7 +7,8 @@ use super::{SessionKey, Shard, State};
 use crate::attach::Start;
 use crate::clock;
 use clarion_core::catch_up::PageKey;
-use clarion_core::port::outlet::Given;
+use clarion_core::port::outlet::{CloseReason, Given};
+use clarion_core::port::peer::Taking;
 use clarion_core::port::store::{Head, Page, ReadRange, StoreError};
 use clarion_core::subscription::{Gap, GapReason, Offer};
 use clarion_core::{Cursor, Message, Seq};
@@ -159,9 +160,12 @@ impl Shard {
                 let start = entry.given_from();
                 let now = clock::now();
                 let given = Given { message, start, attempt: 1, replayed: true, now };
-                if !session.outlet.takes(given, frame.len()) {
-                    self.pass_over(state, waiter.key, message);
-                    return true;
+                match session.outlet.takes(given, frame.len()) {
+                    Taking::Yes => {}
+                    taking => {
+                        self.not_taken(state, waiter.key, taking, message);
+                        return taking == Taking::Passed;
+                    }
                 }
                 put(session, given, frame);
                 note_sent(session, Sent::Sub(waiter.sub, message.seq), &mut state.writing);
@@ -176,8 +180,17 @@ impl Shard {
         }
     }
 
-    /// A message that a client cannot have counts as acked.
-    pub(super) fn pass_over(&self, state: &mut State, key: SessionKey, message: &Message) {
+    /// A message that a client cannot have counts as acked; who may have none any more ends.
+    pub(super) fn not_taken(
+        &self,
+        state: &mut State,
+        key: SessionKey,
+        taking: Taking,
+        message: &Message,
+    ) {
+        if taking == Taking::End {
+            return self.close_session(state, key, CloseReason::Forbidden);
+        }
         let place = (message.epoch, message.seq, message.seq);
         self.ack_own(state, key, Some(&message.channel), place);
     }

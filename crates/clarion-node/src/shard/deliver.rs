@@ -12,7 +12,8 @@ use crate::attach::Acks;
 use crate::clock;
 use crate::metrics::ShardCounters;
 use bytes::Bytes;
-use clarion_core::port::outlet::{Given, Outlet};
+use clarion_core::port::outlet::{CloseReason, Given, Outlet};
+use clarion_core::port::peer::Taking;
 use clarion_core::subscription::Hint;
 use clarion_core::{Address, AddressKind, Message};
 use std::collections::HashMap;
@@ -222,7 +223,7 @@ impl Shard {
         let (counters, now) = (&self.context.counters, state.timers.now());
         let time = clock::now();
         let mut delivered = 0;
-        let mut passed = Vec::new();
+        let mut not_taken = Vec::new();
         for entry in &list.subs {
             let Some(session) = state.sessions.at_mut(entry.session) else { continue };
             let at = usize::from(entry.sub);
@@ -242,9 +243,12 @@ impl Shard {
                 Hint::Deliver => {
                     let start = entry.given_from();
                     let given = Given { message, start, attempt: 1, replayed: false, now: time };
-                    if !session.outlet.takes(given, frame.len()) {
-                        passed.push(session.key);
-                        continue;
+                    match session.outlet.takes(given, frame.len()) {
+                        Taking::Yes => {}
+                        not => {
+                            not_taken.push((session.key, not));
+                            continue;
+                        }
                     }
                     put(session, given, frame);
                     note_sent(session, Sent::Sub(entry_sub, message.seq), &mut state.writing);
@@ -256,8 +260,8 @@ impl Shard {
             list_dirty(session, &mut state.dirty);
         }
         counters.delivered.add(delivered);
-        for key in passed {
-            self.pass_over(state, key, message);
+        for (key, taking) in not_taken {
+            self.not_taken(state, key, taking, message);
         }
     }
 
@@ -279,7 +283,7 @@ impl Shard {
         }
         let Some(list) = state.live.get(&message.channel) else { return to_members };
         let (counters, now) = (&self.context.counters, state.timers.now());
-        let (mut delivered, mut dropped) = (0, 0);
+        let (mut delivered, mut dropped, mut over) = (0, 0, Vec::new());
         let time = clock::now();
         for entry in &list.subs {
             let Some(session) = state.sessions.at_mut(entry.session) else { continue };
@@ -292,8 +296,13 @@ impl Shard {
                 continue;
             }
             let given = Given { message, start: 0, attempt: 1, replayed: false, now: time };
-            if !session.outlet.takes(given, frame.len()) {
-                continue;
+            match session.outlet.takes(given, frame.len()) {
+                Taking::Yes => {}
+                Taking::Passed => continue,
+                Taking::End => {
+                    over.push(session.key);
+                    continue;
+                }
             }
             put(session, given, frame);
             list_dirty(session, &mut state.dirty);
@@ -301,6 +310,9 @@ impl Shard {
         }
         counters.delivered.add(delivered);
         counters.dropped_outbox.add(dropped);
+        for key in over {
+            self.close_session(state, key, CloseReason::Forbidden);
+        }
         to_members + delivered
     }
 

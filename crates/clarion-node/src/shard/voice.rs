@@ -1,7 +1,7 @@
 //! How a session's dialect writes to it: an outlet, or a peer, which is an outlet too.
 
 use clarion_core::port::outlet::{Given, Outlet};
-use clarion_core::port::peer::Peer;
+use clarion_core::port::peer::{Peer, Taking};
 use std::ops::{Deref, DerefMut};
 
 /// See the module.
@@ -20,9 +20,9 @@ impl Voice {
     }
 
     /// Whether the client may and can have a delivery.
-    pub(super) fn takes(&self, given: Given<'_>, frame_len: usize) -> bool {
+    pub(super) fn takes(&self, given: Given<'_>, frame_len: usize) -> Taking {
         match self {
-            Self::Outlet(_) => true,
+            Self::Outlet(_) => Taking::Yes,
             Self::Peer(peer) => peer.takes(given, frame_len),
         }
     }

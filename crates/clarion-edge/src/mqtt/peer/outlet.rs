@@ -9,7 +9,7 @@ use super::properties::{self, Extra};
 use super::subscribe::Feed;
 use super::{DIALECT, MqttPeer};
 use clarion_core::port::outlet::{CloseReason, Given, Outlet};
-use clarion_core::port::peer::{Delivery, FeedPlace, Gave};
+use clarion_core::port::peer::{Delivery, FeedPlace, Gave, Taking};
 use clarion_core::subscription::Gap;
 use clarion_core::{Address, AddressKind, Content, Epoch, Message, Millis, Verb};
 use clarion_wire::mqtt::{self, Property, PublishHead, Qos, Version};
@@ -108,32 +108,43 @@ impl MqttPeer {
         self.feed.as_ref().and_then(|feed| feed.current())
     }
 
-    /// Whether what the client may not have of the feed is this.
-    pub(super) fn takes_feed(&self, given: &Given<'_>, frame_len: usize) -> bool {
-        let Some((topic, options)) = self.feed_options() else { return false };
+    /// Whether the client may and can have this of its feed.
+    pub(super) fn takes_feed(&self, given: &Given<'_>, frame_len: usize) -> Taking {
+        if !self.may_read_feed() {
+            return Taking::End;
+        }
+        let Some((topic, options)) = self.feed_options() else { return Taking::Passed };
         let content = &*given.message.content;
         if content.expired(given.now) {
-            return false;
+            return Taking::Passed;
         }
         if options.no_local
             && let Some(sender) = &content.sender
             && sender.device.as_deref() == Some(&*self.client_id)
             && self.user.as_deref().unwrap_or_default() == &*sender.user
         {
-            return false;
+            return Taking::Passed;
         }
         // The weight counts all that a publisher chose the length of; the rest is small.
         if content.weight() + content.headers.len() + topic.len() + 64 <= self.packet_bytes {
-            return true;
+            return Taking::Yes;
         }
         let packet = feed_packet(given, &options, frame_len);
         let mut scratch = Vec::new();
         let len = write_head(self.version, topic, &packet, 1, Alias::None, &mut scratch);
         if len > self.packet_bytes {
             PeerCounters::count(&self.config.counters.too_large);
-            return false;
+            return Taking::Passed;
         }
-        true
+        Taking::Yes
+    }
+
+    /// Asked anew after each change of the rules: what was granted by older ones may be over.
+    fn may_read_feed(&self) -> bool {
+        self.principal.acl_version() == self.feed_acl_version
+            || self.user.as_deref().and_then(|user| Address::user(user).ok()).is_some_and(|own| {
+                self.principal.allows(Verb::Subscribe, &own)
+            })
     }
 
     /// Ends the connection from this side: DISCONNECT, as far as the version has it, and nothing more is heard.
@@ -271,7 +282,7 @@ impl Outlet for MqttPeer {
             CloseReason::KeepAlive => 0x8D,
             CloseReason::TooSlow | CloseReason::TooManyNacks => 0x97,
             CloseReason::Store => 0x88,
-            CloseReason::Expired => 0x87,
+            CloseReason::Expired | CloseReason::Forbidden => 0x87,
         };
         self.disconnect(code, reason.name(), reference, out);
     }

@@ -64,6 +64,8 @@ pub struct PeerSetup {
     pub user: Option<Arc<str>>,
     /// What it may do; knows user and client id.
     pub principal: Principal,
+    /// Version of the access rules by which the feed was granted, read before that was asked.
+    pub feed_acl_version: u64,
     /// Seconds of silence that were granted; 0 = off.
     pub keep_alive: u16,
     /// What the session is to the server.

@@ -97,6 +97,7 @@ impl Say {
             assigned: false,
             user: Some("bob".into()),
             principal: Principal::user_of("bob", &[Verb::Publish, Verb::Subscribe]),
+            feed_acl_version: 0,
             keep_alive: 60,
             session: SessionTerms::default(),
             auto_feed: false,

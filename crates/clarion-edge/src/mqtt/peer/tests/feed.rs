@@ -3,7 +3,7 @@
 use super::subscribe::filter;
 use super::*;
 use clarion_core::port::outlet::Given;
-use clarion_core::port::peer::FeedPlace;
+use clarion_core::port::peer::{FeedPlace, Taking};
 use clarion_wire::mqtt::SubscribeFilter;
 
 fn stored(channel: Address, seq: u64, payload: &'static [u8]) -> Message {
@@ -23,7 +23,7 @@ fn given(message: &Message) -> Given<'_> {
 fn give(session: &mut Session, message: &Message) -> Vec<u8> {
     let mut frame = Vec::new();
     session.peer.encode(message, &mut frame);
-    assert!(session.peer.takes(given(message), frame.len()));
+    assert_eq!(session.peer.takes(given(message), frame.len()), Taking::Yes);
     session.peer.before(given(message), frame.len(), &mut session.out);
     session.out.extend_from_slice(&frame);
     session.peer.behind(given(message), frame.len(), &mut session.out);
@@ -35,7 +35,7 @@ fn the_first_of_the_subscribed_user_topics_is_the_feed() {
     for version in VERSIONS {
         let mut session = Session::new(version);
         assert!(!session.peer.feed_is_numbered());
-        assert!(!session.peer.takes(given(&own(1)), 2), "nobody asked for it");
+        assert_eq!(session.peer.takes(given(&own(1)), 2), Taking::Passed, "nobody asked for it");
         let (list, codes) = session.subscribe(&[filter("u-bob", Qos::ExactlyOnce)]);
         assert_eq!((&*list[0].filter, list[0].feed, codes), ("u-bob", true, vec![2]));
         assert!(session.peer.feed_is_numbered());
@@ -60,8 +60,22 @@ fn the_first_of_the_subscribed_user_topics_is_the_feed() {
         let (list, codes) = session.unsubscribe(&["user/bob", "u-bob"], &[true]);
         assert!(list[0].feed);
         assert_eq!(codes, if version == Version::V5 { vec![0x11, 0] } else { vec![] });
-        assert!(!session.peer.takes(given(&own(4)), 2));
+        assert_eq!(session.peer.takes(given(&own(4)), 2), Taking::Passed);
     }
+}
+
+#[test]
+fn rules_that_change_may_end_it() {
+    let cell = AclCell::new(all_but("topic:x"));
+    let mut setup = Say::new(Version::V5).setup(config());
+    setup.principal = setup.principal.under(Some(&cell));
+    setup.feed_acl_version = setup.principal.acl_version();
+    let mut session = Session::of(setup);
+    session.subscribe(&[filter("user/bob", Qos::AtLeastOnce)]);
+    cell.replace(all_but("topic:y"));
+    assert_eq!(session.peer.takes(given(&own(1)), 2), Taking::Yes);
+    cell.replace(all_but("user:bob"));
+    assert_eq!(session.peer.takes(given(&own(2)), 2), Taking::End);
 }
 
 #[test]
@@ -130,9 +144,9 @@ fn it_comes_with_what_its_subscription_asks_for() {
         let content = Arc::new(Content { sender, ..content.clone() });
         Message { content, ..message.clone() }
     };
-    assert!(!session.peer.takes(given(&by("bob", "client")), 2), "No Local");
-    assert!(session.peer.takes(given(&by("bob", "other")), 2));
-    assert!(session.peer.takes(given(&by("eve", "client")), 2));
+    assert_eq!(session.peer.takes(given(&by("bob", "client")), 2), Taking::Passed, "No Local");
+    assert_eq!(session.peer.takes(given(&by("bob", "other")), 2), Taking::Yes);
+    assert_eq!(session.peer.takes(given(&by("eve", "client")), 2), Taking::Yes);
 }
 
 #[test]
@@ -143,12 +157,12 @@ fn what_the_client_cannot_have_is_not_taken() {
     // Type and length, topic, packet id, no properties, payload.
     let of = |payload| stored(Address::user("bob").unwrap(), 1, payload);
     let (fits, too_large) = (of(&[b'x'; 40 - 15]), of(&[b'x'; 40 - 14]));
-    assert!(session.peer.takes(given(&fits), 40 - 15));
-    assert!(!session.peer.takes(given(&too_large), 40 - 14));
+    assert_eq!(session.peer.takes(given(&fits), 40 - 15), Taking::Yes);
+    assert_eq!(session.peer.takes(given(&too_large), 40 - 14), Taking::Passed);
     assert_eq!(give(&mut session, &fits).len(), 40);
     let mut ended = own(1);
     ended.content = Arc::new(Content { expires_at: Some(NOW), ..(*ended.content).clone() });
-    assert!(!session.peer.takes(given(&ended), 2));
+    assert_eq!(session.peer.takes(given(&ended), 2), Taking::Passed);
 }
 
 #[test]
@@ -181,7 +195,7 @@ fn wildcards_and_anonymous_clients_have_no_feed() {
         auto_feed: true,
         ..setup
     });
-    assert!(!anonymous.peer.takes(given(&own(1)), 2));
+    assert_eq!(anonymous.peer.takes(given(&own(1)), 2), Taking::Passed);
     let (list, codes) = anonymous.subscribe(&[filter("user/bob", Qos::AtMostOnce)]);
     assert_eq!((list.len(), codes), (0, vec![0x87]));
 }

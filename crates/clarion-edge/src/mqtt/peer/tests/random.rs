@@ -196,7 +196,7 @@ impl World {
         let content = Content { payload: b"yo"[..].into(), ..Content::default() };
         let message = Message { epoch: 1, seq, ..message(Address::user("bob").unwrap(), content) };
         let given = Given { message: &message, start: seq, attempt: 1, replayed: false, now: NOW };
-        assert!(self.session.peer.takes(given, 2));
+        assert_eq!(self.session.peer.takes(given, 2), Taking::Yes);
         self.session.peer.before(given, 2, &mut self.session.out);
         self.read(b"yo");
     }
