@@ -344,7 +344,7 @@ impl Shard {
 impl PeerState {
     /// Whether its client has been silent for too long. While the server does not hear it, it is not.
     fn is_silent(&mut self, now: u64) -> bool {
-        if self.parked || self.waiting {
+        if self.is_held() || self.waiting {
             self.last_heard = now;
         }
         self.keep_alive > 0 && now - self.last_heard >= self.keep_alive
