@@ -28,7 +28,7 @@ mod taking;
 
 pub(crate) use auth::{is_ip_or_localhost, is_this_machine};
 pub use clarion_wire::publish::PublishLimits;
-pub use config::HttpConfig;
+pub use config::{HttpConfig, OtherCounter};
 pub(crate) use problem::{raw_refusal, raw_response};
 pub use router::{App, openapi_json};
 

@@ -17,6 +17,9 @@ pub struct PeerPlan {
     pub client_id: Arc<str>,
     /// Whose it is; `None` = nobody's.
     pub user: Option<Arc<str>>,
+    /// Who has its client id: its user, or who else it is for the listener. Others' sessions with the same are told apart by
+    /// it.
+    pub owner: Option<Arc<str>>,
     /// Another user's session of the same client id is in the way, instead of being taken over.
     pub exclusive: bool,
     /// It does not go on where an earlier session of this client id was.

@@ -138,7 +138,7 @@ fn spawn_servers(
         let (socket, stopping) = (open.socket, stopping.clone());
         match listener.kind() {
             ListenerKind::Http => {
-                let app = App::new(node.clone(), wire::http_config(config, listener, auth));
+                let app = App::new(node.clone(), wire::http_config(config, listener, auth, &peers));
                 let speaks = listener.speaks(Dialect::Mqtt);
                 let mqtt = speaks.then(|| mqtt(listener)).transpose()?;
                 servers.spawn(clarion_edge::http::serve(socket, app, mqtt, stopping));

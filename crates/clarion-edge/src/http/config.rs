@@ -3,6 +3,7 @@
 use crate::auth::Authenticator;
 use crate::trust::AllowFrom;
 use clarion_wire::publish::PublishLimits;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// See the configuration reference for each limit.
@@ -36,6 +37,19 @@ pub struct HttpConfig {
     pub connections: usize,
     /// Streams at once.
     pub streams: usize,
+    /// What others count, for `/metrics`.
+    pub counters: Vec<OtherCounter>,
     /// What SSE clients are told to wait before they come back.
     pub retry_ms: u64,
+}
+
+/// A counter that somebody else keeps.
+#[derive(Clone)]
+pub struct OtherCounter {
+    /// Its name, without prefix and suffix.
+    pub name: &'static str,
+    /// What it counts.
+    pub help: &'static str,
+    /// Its present value.
+    pub value: Arc<dyn Fn() -> u64 + Send + Sync>,
 }

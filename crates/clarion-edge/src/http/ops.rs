@@ -1,6 +1,7 @@
 //! `/healthz`, `/readyz`, `/metrics`, `/openapi.json`.
 
 use super::auth::Caller;
+use super::config::OtherCounter;
 use super::problem::{Failure, Refusals};
 use super::router::{App, json_bytes, json_response};
 use axum::extract::State;
@@ -84,7 +85,9 @@ pub(super) async fn metrics(
     }
     let disk_bytes = app.node.store_health().await.disk_bytes;
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(NodeNumbers { node: app.node.clone(), disk_bytes }));
+    let others = app.config.counters.clone();
+    let numbers = NodeNumbers { node: app.node.clone(), disk_bytes, others };
+    registry.register_collector(Box::new(numbers));
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry)
         .map_err(|_| Refusal::from(Code::Internal))?;
@@ -106,6 +109,7 @@ pub(super) async fn openapi(State(app): State<Arc<App>>) -> Response {
 struct NodeNumbers {
     node: Node,
     disk_bytes: Option<u64>,
+    others: Vec<OtherCounter>,
 }
 
 impl fmt::Debug for NodeNumbers {
@@ -182,6 +186,11 @@ impl NodeNumbers {
             ("gates", "Gates that are attached", shards.gates),
             ("gate_pending", "Hand-outs to gates that wait for an answer", shards.gate_pending),
             ("outbox_bytes", "Bytes that wait in outboxes", shards.outbox_bytes),
+            (
+                "retained_messages",
+                "Topics with a retained message",
+                self.node.retained_topics() as u64,
+            ),
         ];
         if let Some(bytes) = self.disk_bytes {
             gauges.push(("store_disk_bytes", "Bytes that the store takes on disk", bytes));
@@ -195,6 +204,9 @@ impl Collector for NodeNumbers {
         let shards = self.node.shard_totals();
         for (name, help, value) in self.counters(&shards) {
             encode(&mut encoder, name, help, &ConstCounter::new(value))?;
+        }
+        for OtherCounter { name, help, value } in &self.others {
+            encode(&mut encoder, name, help, &ConstCounter::new(value()))?;
         }
         let dropped = self.node.verb_counters().expire_zero.load(Relaxed);
         let reason = [("reason", "expire_zero")];

@@ -195,6 +195,10 @@ async fn prepare(
     let plan = PeerPlan {
         client_id: client_id.clone(),
         user: identity.user.clone(),
+        // No user's name has a control character.
+        owner: identity.user.clone().or_else(|| {
+            config.auth_required.then(|| format!("\u{1}{}", identity.principal.name()).into())
+        }),
         exclusive: config.auth_required,
         clean: hello.clean,
         auto_feed: config.auto_subscribe && feed.is_some(),

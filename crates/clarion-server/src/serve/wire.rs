@@ -17,10 +17,17 @@ use clarion_core::mode::Mode;
 use clarion_edge::AllowFrom;
 use clarion_edge::auth::{AuthConfig, Authenticator};
 use clarion_edge::grpc::{GrpcConfig, MikudosConfig, Speaks};
-use clarion_edge::http::{HttpConfig, PublishLimits};
+use clarion_edge::http::{HttpConfig, OtherCounter, PublishLimits};
+use clarion_edge::mqtt::{MqttPeerConfig, PeerCounters};
 use clarion_node::NodeConfig;
 use clarion_node::config::RetentionTable;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 /// Timers of connections may be late.
 const SETTLE_SLACK: Duration = Duration::from_secs(2);
@@ -81,6 +88,7 @@ pub(crate) fn http_config(
     config: &Config,
     listener: &Listener,
     auth: &Authenticator,
+    peers: &Arc<MqttPeerConfig>,
 ) -> HttpConfig {
     let limits = &config.limits;
     HttpConfig {
@@ -98,8 +106,28 @@ pub(crate) fn http_config(
         idle_timeout: limits.idle_timeout,
         connections: limits.connections,
         streams: limits.streams,
+        counters: peer_counters(peers),
         retry_ms: millis(config.sse.retry),
     }
+}
+
+/// What happened to messages of MQTT clients that nobody was told of.
+fn peer_counters(peers: &Arc<MqttPeerConfig>) -> Vec<OtherCounter> {
+    let counter = |name, help, of: fn(&PeerCounters) -> &AtomicU64| {
+        let peers = peers.clone();
+        OtherCounter { name, help, value: Arc::new(move || of(&peers.counters).load(Relaxed)) }
+    };
+    vec![
+        counter("mqtt_publishes_refused", "MQTT publishes refused without an answer", |c| {
+            &c.refused
+        }),
+        counter("mqtt_deliveries_forbidden", "MQTT deliveries that access rules forbid", |c| {
+            &c.forbidden
+        }),
+        counter("mqtt_deliveries_too_large", "MQTT deliveries larger than the client takes", |c| {
+            &c.too_large
+        }),
+    ]
 }
 
 /// What a gRPC listener is told.

@@ -142,9 +142,11 @@ impl MqttPeer {
     /// Asked anew after each change of the rules: what was granted by older ones may be over.
     fn may_read_feed(&self) -> bool {
         self.principal.acl_version() == self.feed_acl_version
-            || self.user.as_deref().and_then(|user| Address::user(user).ok()).is_some_and(|own| {
-                self.principal.allows(Verb::Subscribe, &own)
-            })
+            || self
+                .user
+                .as_deref()
+                .and_then(|user| Address::user(user).ok())
+                .is_some_and(|own| self.principal.allows(Verb::Subscribe, &own))
     }
 
     /// Ends the connection from this side: DISCONNECT, as far as the version has it, and nothing more is heard.

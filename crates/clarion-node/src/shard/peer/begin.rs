@@ -83,7 +83,7 @@ impl Shard {
     /// Takes the client id, before anything begins that could not be undone. Returns the session's turn.
     fn enter_client(&self, plan: &PeerPlan) -> Result<u64, Refusal> {
         let PeerPlan { exclusive, clean, .. } = *plan;
-        let coming = Coming { owner: plan.user.clone(), exclusive, clean };
+        let coming = Coming { owner: plan.owner.clone(), exclusive, clean };
         let entered = self.context.clients.enter(&plan.client_id, coming);
         let Entered { turn, before, due } = entered
             .map_err(|Foreign| Refusal::new(Code::BadUser, "another user has this client id"))?;
@@ -162,6 +162,7 @@ mod tests {
         let mut plan = PeerPlan {
             client_id: "c".into(),
             user: None,
+            owner: None,
             exclusive: false,
             clean: true,
             feed: None,
