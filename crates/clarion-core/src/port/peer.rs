@@ -59,7 +59,7 @@ pub enum Ask {
 /// A message of the feed, as a peer remembers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FeedPlace {
-    /// Which of the feed's channels, in the order of [`PeerFeed`]: 0 = the user's own, 1 = `all`.
+    /// Which of the feed's channels: 0 = the user's own, 1 = `all`.
     pub channel: u8,
     /// Its history.
     pub epoch: Epoch,
