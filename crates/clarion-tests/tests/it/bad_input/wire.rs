@@ -171,7 +171,6 @@ fn bytes_that_are_no_http() {
     let hello = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3, 0xde, 0xad, 0xbe, 0xef];
     let bad = (400, "bad_request");
     cases.raw("TLS", &[&hello[..], &[7; 500]].concat(), bad);
-    cases.raw("MQTT", b"\x10\x10\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x03abc", bad);
     cases.raw("nul", &[0; 4096], bad);
     cases.raw("ff", &[0xff; 4096], bad);
     cases.raw("a word", b"HELO example.com\r\n\r\n", bad);
@@ -184,6 +183,11 @@ fn bytes_that_are_no_http() {
     cases.raw("\\xff in the path", b"GET /\xff HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n", bad);
     cases.raw("two spaces", b"GET  /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n", bad);
     cases.raw("CONNECT", b"CONNECT a:1 HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n", (404, "not_found"));
+    cases.finish();
+    // Where the listener does not speak it.
+    let server = Server::builder().set("listeners.http.speaks", "[http]").start();
+    let mut cases = Cases::new(&server);
+    cases.raw("MQTT", b"\x10\x10\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x03abc", bad);
     cases.finish();
 }
 
