@@ -40,11 +40,12 @@ use crate::metrics::ShardCounters;
 use crate::planner::Planner;
 use crate::retained::Retained;
 use crate::sweeper::Trimmable;
+use bytes::Bytes;
 use catch_up::Waiter;
 use clarion_core::catch_up::CatchUp;
 use clarion_core::port::store::Store;
 use clarion_core::topic_tree::TopicTree;
-use clarion_core::{Millis, Seq};
+use clarion_core::{Message, Millis, Seq};
 use deliver::Frames;
 use device::Device;
 use gates::Gates;
@@ -57,7 +58,7 @@ use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use timers::Timers;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -146,6 +147,8 @@ pub(crate) struct Shard {
     input: RefCell<Box<[u8]>>,
     /// What their layers make of it.
     plain: RefCell<Vec<u8>>,
+    /// Retained messages that sessions hold, by record: its version and its message.
+    retained_shared: RefCell<HashMap<Bytes, (u64, Weak<Message>)>>,
     closing: Cell<bool>,
     /// What leases and delays are measured by, since the clock may jump.
     mono: Instant,
@@ -196,6 +199,7 @@ impl Shard {
             loads: Semaphore::new(LOADS_MAX),
             input: RefCell::new(vec![0; INPUT_BYTES].into()),
             plain: RefCell::default(),
+            retained_shared: RefCell::default(),
             closing: Cell::new(false),
             mono: Instant::now(),
         }

@@ -36,6 +36,8 @@ pub(super) struct LinkState {
     ended: Cell<bool>,
     /// The client is not read for now.
     paused: Cell<bool>,
+    /// The last read filled the buffer.
+    more: Cell<bool>,
     /// After the end the peer is still read, so that it can read the last words.
     lingers: Cell<bool>,
     _guard: Guard,
@@ -72,6 +74,7 @@ impl LinkState {
             wants_passed: Cell::new(false),
             ended: Cell::new(false),
             paused: Cell::new(false),
+            more: Cell::new(false),
             lingers: Cell::new(false),
             _guard: guard,
         })

@@ -212,10 +212,10 @@ impl Shard {
                 }
                 let full = session.outbox.len() > 2 * self.context.config.outbox_bytes;
                 let Some(peer) = PeerState::of(session) else { return bytes.len() };
-                if full || peer.is_held() || packets == PACKETS_A_TURN {
+                if full || peer.is_held() || packets >= PACKETS_A_TURN {
                     peer.waiting = true;
                     session.link.pause(true);
-                    if packets == PACKETS_A_TURN && !full {
+                    if packets >= PACKETS_A_TURN && !full {
                         self.go_on_soon(state, key);
                     }
                     return at;
@@ -235,8 +235,15 @@ impl Shard {
                 Ask::More => break,
                 Ask::Nothing => {}
                 Ask::Publish(publish) => self.peer_publishes(key, *publish),
-                Ask::Subscribe { token, list } => self.peer_subscribes(key, token, list),
-                Ask::Unsubscribe { token, list } => self.peer_unsubscribes(key, token, &list),
+                // Each filter is as much work as a packet.
+                Ask::Subscribe { token, list } => {
+                    packets += list.len();
+                    self.peer_subscribes(key, token, list);
+                }
+                Ask::Unsubscribe { token, list } => {
+                    packets += list.len();
+                    self.peer_unsubscribes(key, token, &list);
+                }
                 Ask::Freed { acked } => self.peer_freed(key, acked),
                 Ask::End { will } => {
                     self.peer_ends(key, will);

@@ -138,11 +138,15 @@ pub(in crate::shard) async fn watch(
                 shard.writable(key);
                 writable.is_err()
             }
-            gone = poll_fn(|context| read(&shard, key, &mut reader, context)),
+            gone = poll_fn(|context| read(&shard, key, &link, &mut reader, context)),
                 if !link.paused.get() => gone,
         };
         if gone {
             return shard.connection_lost(key);
+        }
+        if link.more.replace(false) {
+            // There may be more at once: others have their turn first.
+            tokio::task::yield_now().await;
         }
     }
     if link.lingers.get() {
@@ -158,6 +162,7 @@ pub(in crate::shard) async fn watch(
 fn read(
     shard: &Rc<Shard>,
     key: SessionKey,
+    link: &LinkState,
     reader: &mut OwnedReadHalf,
     context: &mut Context<'_>,
 ) -> Poll<bool> {
@@ -165,7 +170,10 @@ fn read(
     let mut bytes = ReadBuf::new(&mut buffer);
     match ready!(Pin::new(reader).poll_read(context, &mut bytes)) {
         Ok(()) if bytes.filled().is_empty() => Poll::Ready(true),
-        Ok(()) => Poll::Ready(shard.peer_said(key, bytes.filled())),
+        Ok(()) => {
+            link.more.set(bytes.remaining() == 0);
+            Poll::Ready(shard.peer_said(key, bytes.filled()))
+        }
         Err(error) => Poll::Ready(error.kind() != ErrorKind::Interrupted),
     }
 }

@@ -277,7 +277,9 @@ impl Shard {
         let giving = Giving { context: &self.context, tick: state.timers.now(), now: clock::now() };
         let Some(session) = state.sessions.get_mut(key) else { return };
         let Role::Peer(peer) = &session.role else { return };
-        if let Some(owed) = &peer.owed {
+        if let Some(owed) = &peer.owed
+            && session.outbox.len() <= self.context.config.outbox_bytes / 2
+        {
             owed.room.notify_one();
         }
         if peer.queue.is_none() {

@@ -10,17 +10,20 @@ use crate::retained::{self, Reading};
 use crate::shard::deliver::list_dirty;
 use crate::shard::session::Session;
 use crate::shard::{SessionKey, Shard, State};
-use bytes::Bytes;
 use clarion_core::port::outlet::CloseReason;
 use clarion_core::port::peer::SubOptions;
+use clarion_core::port::store::Record;
 use clarion_core::{Message, topic};
 use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::Notify;
 
-/// Records that are read at once, at most.
+/// Records that are read at once, at most, and with the first page, when nobody knows how large they are.
 const PAGE: usize = 64;
+const FIRST_PAGE: usize = 2;
+/// Messages that sessions share while some of them wait for room.
+const SHARED_MAX: usize = 1024;
 
 /// Topics that a session may have missed before all count as missed.
 const MISSED_MAX: usize = 1024;
@@ -80,11 +83,64 @@ impl Shard {
 
     async fn read_retained(self: Rc<Self>, key: SessionKey) {
         while let Some((filter, options)) = self.next_owed(key) {
-            if self.read_filter(key, &filter, options).await.is_none() {
+            let all = async {
+                self.read_filter(key, &filter, options).await?;
+                self.read_missed(key, &filter, options).await
+            };
+            if all.await.is_none() {
                 tracing::warn!("a session ends: retained messages could not be read");
                 self.close_session(&mut self.state.borrow_mut(), key, CloseReason::Store);
                 return self.context.mailbox.nudge();
             }
+        }
+    }
+
+    /// What changed while this read, and found no room in the session, it is given now: the newest of each topic.
+    async fn read_missed(
+        self: &Rc<Self>,
+        key: SessionKey,
+        filter: &str,
+        options: SubOptions,
+    ) -> Option<()> {
+        loop {
+            let (missed, more) = {
+                let mut state = self.state.borrow_mut();
+                let peer = state.sessions.get_mut(key).and_then(PeerState::of);
+                let Some(owed) = peer.and_then(|peer| peer.owed.as_mut()) else { return Some(()) };
+                (std::mem::take(&mut owed.missed), std::mem::take(&mut owed.missed_more))
+            };
+            if more {
+                self.read_filter(key, filter, options).await?;
+                continue;
+            }
+            if missed.is_empty() {
+                return Some(());
+            }
+            for topic in missed.iter().filter(|topic| topic::matches(filter, topic)) {
+                let reading = self.context.retained.read(topic);
+                if let Some(message) = self.look_up(topic, &reading).await?
+                    && !self.give_latest(key, filter, options, (message, &reading)).await?
+                {
+                    return Some(());
+                }
+            }
+        }
+    }
+
+    /// Waits until a session may take something. `false` when it has ended.
+    async fn has_room(&self, key: SessionKey) -> bool {
+        loop {
+            let room = {
+                let mut state = self.state.borrow_mut();
+                let Some(session) = state.sessions.get_mut(key) else { return false };
+                if session.outbox.len() <= self.context.config.outbox_bytes / 2 {
+                    return true;
+                }
+                let owed = PeerState::of(session).and_then(|peer| peer.owed.as_ref());
+                let Some(owed) = owed else { return false };
+                owed.room.clone()
+            };
+            room.notified().await;
         }
     }
 
@@ -107,12 +163,16 @@ impl Shard {
     ) -> Option<()> {
         let wildcard = topic::is_wildcard(filter);
         let prefix = if wildcard { retained::prefix(filter) } else { retained::key(filter) };
-        let limit = if wildcard { PAGE } else { 1 };
+        let mut limit = if wildcard { FIRST_PAGE } else { 1 };
         let (mut after, mut first) = (None, true);
-        loop {
+        // What is read ahead is held only for who takes it.
+        while self.has_room(key).await {
             // The number is taken anew for each page.
             let reading = self.context.retained.read(filter);
-            let page = self.context.store.records(prefix.clone(), after, limit).await.ok()?;
+            let page = {
+                let _turn = self.loads.acquire().await.ok()?;
+                self.context.store.records(prefix.clone(), after, limit).await.ok()?
+            };
             let full = wildcard && page.len() == limit;
             let mut bytes = 0;
             let mut records = page.into_iter();
@@ -123,11 +183,14 @@ impl Shard {
                 && let Some(record) = records.next()
             {
                 bytes += record.value.len();
-                after = Some(record.key);
-                found.push(record.value);
+                after = Some(record.key.clone());
+                found.extend(self.shared_message(record));
             }
             let last = !full && records.next().is_none();
             drop(records);
+            if wildcard {
+                limit = (self.context.config.outbox_bytes * limit / bytes.max(1)).clamp(1, PAGE);
+            }
             let messages = merge(filter, found, &reading, first);
             first = false;
             for message in messages {
@@ -139,6 +202,27 @@ impl Shard {
                 return Some(());
             }
         }
+        Some(())
+    }
+
+    /// A record's message. Sessions that are given the same one hold it once.
+    fn shared_message(&self, record: Record) -> Option<Arc<Message>> {
+        let mut shared = self.retained_shared.borrow_mut();
+        if let Some((version, message)) = shared.get(&record.key)
+            && *version == record.version
+            && let Some(message) = message.upgrade()
+        {
+            return Some(message);
+        }
+        if shared.len() >= SHARED_MAX {
+            shared.retain(|_, (_, message)| message.strong_count() > 0);
+            if shared.len() >= SHARED_MAX {
+                shared.clear();
+            }
+        }
+        let message = Arc::new(retained::decode(record.value)?);
+        shared.insert(record.key, (record.version, Arc::downgrade(&message)));
+        Some(message)
     }
 
     /// Gives a topic's message, or the one that it has meanwhile. Whether more may follow.
@@ -211,8 +295,10 @@ impl Shard {
             return Step::Done;
         }
         let given = give(&giving, session, message, options);
-        list_dirty(session, &mut state.dirty);
-        self.context.mailbox.nudge();
+        if given != Given::Full {
+            list_dirty(session, &mut state.dirty);
+            self.context.mailbox.nudge();
+        }
         self.context.counters.delivered.add(u64::from(given == Given::Taken));
         let owed = PeerState::of(session).and_then(|peer| peer.owed.as_ref());
         match (given, owed) {
@@ -236,15 +322,18 @@ fn give(
 
 /// What a page of records says. What was not committed when the first page was read comes with that one, whatever its place;
 /// what is not when a later one is read came with the first, or comes live: no page tells what is older than that.
-fn merge(filter: &str, found: Vec<Bytes>, reading: &Reading, first: bool) -> Vec<Arc<Message>> {
+fn merge(
+    filter: &str,
+    found: Vec<Arc<Message>>,
+    reading: &Reading,
+    first: bool,
+) -> Vec<Arc<Message>> {
     let overlay = &reading.overlay;
     let changed: HashSet<&str> = overlay.iter().map(|(topic, _)| &**topic).collect();
     let mut messages: Vec<Arc<Message>> = found
         .into_iter()
-        .filter_map(retained::decode)
         .filter(|message| topic::matches(filter, message.channel.id()))
         .filter(|message| !changed.contains(message.channel.id()))
-        .map(Arc::new)
         .collect();
     if first {
         messages.extend(overlay.iter().filter_map(|(_, message)| message.clone()));
