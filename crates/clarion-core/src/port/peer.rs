@@ -138,6 +138,13 @@ pub struct SubOptions {
     pub id: u32,
 }
 
+impl SubOptions {
+    /// The subscription identifier, if there is one, as a delivery has it.
+    pub fn ids(&self) -> &[u32] {
+        if self.id == 0 { &[] } else { std::slice::from_ref(&self.id) }
+    }
+}
+
 /// MQTT 5 §3.8.3.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RetainHandling {

@@ -155,34 +155,23 @@ impl Shard {
             let Some(session) = state.sessions.get_mut(key) else { return };
             let Some(peer) = PeerState::of(session) else { return };
             peer.last_heard = tick;
-            if peer.tail.is_empty() && !peer.waiting {
-                None
-            } else {
+            if peer.waiting {
+                return peer.tail.extend_from_slice(bytes);
+            }
+            if !peer.tail.is_empty() {
                 peer.tail.extend_from_slice(bytes);
-                (!peer.waiting).then(|| std::mem::take(&mut peer.tail))
             }
+            std::mem::take(&mut peer.tail)
         };
-        match tail {
-            Some(tail) => {
-                let heard = self.hear_packets(key, &tail);
-                self.keep_tail(key, tail, heard);
+        if tail.is_empty() {
+            let heard = self.hear_packets(key, bytes);
+            if heard < bytes.len() {
+                self.keep_tail(key, bytes[heard..].to_vec(), 0);
             }
-            None => {
-                let waits = self.is_waiting(key);
-                if !waits {
-                    let heard = self.hear_packets(key, bytes);
-                    if heard < bytes.len() {
-                        self.keep_tail(key, bytes[heard..].to_vec(), 0);
-                    }
-                }
-            }
+        } else {
+            let heard = self.hear_packets(key, &tail);
+            self.keep_tail(key, tail, heard);
         }
-    }
-
-    fn is_waiting(&self, key: SessionKey) -> bool {
-        let mut state = self.state.borrow_mut();
-        let peer = state.sessions.get_mut(key).and_then(PeerState::of);
-        peer.is_some_and(|peer| peer.waiting)
     }
 
     /// What of `tail` was not heard waits.

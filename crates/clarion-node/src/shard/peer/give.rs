@@ -247,8 +247,8 @@ impl Shard {
         let state = &mut *guard;
         let giving = Giving { context: &self.context, tick: state.timers.now(), now: clock::now() };
         let Some(session) = state.sessions.get_mut(member.key) else { return false };
-        let SubOptions { qos, check, retain_as_published, id, .. } = member.options;
-        let ids = if id == 0 { &[][..] } else { &[id][..] };
+        let SubOptions { qos, check, retain_as_published, .. } = member.options;
+        let ids = member.options.ids();
         let retain = retain_as_published && message.content.retain;
         let way = Way { qos: qos.min(message.content.qos), retain, check, ids };
         let given = giving.give(session, message, way, Some(name));
@@ -315,7 +315,7 @@ fn give_merged(
         if is_own(session, message, *options) {
             return Given::Passed;
         }
-        let ids = if options.id == 0 { &[][..] } else { &[options.id][..] };
+        let ids = options.ids();
         let retain = options.retain_as_published && message.content.retain;
         let qos = options.qos.min(message.content.qos);
         return giving.give(session, message, Way { qos, retain, check: options.check, ids }, None);
@@ -326,9 +326,7 @@ fn give_merged(
         if is_own(session, message, *options) {
             continue;
         }
-        if options.id != 0 {
-            ids.push(options.id);
-        }
+        ids.extend_from_slice(options.ids());
         let so_far = merged.get_or_insert(SubOptions { check: true, ..SubOptions::default() });
         so_far.qos = so_far.qos.max(options.qos);
         so_far.retain_as_published |= options.retain_as_published;

@@ -315,8 +315,7 @@ fn give(
     message: &Arc<Message>,
     options: SubOptions,
 ) -> Given {
-    let ids = if options.id == 0 { &[][..] } else { &[options.id][..] };
-    let qos = options.qos.min(message.content.qos);
+    let (qos, ids) = (options.qos.min(message.content.qos), options.ids());
     giving.give(session, message, Way { qos, retain: true, check: options.check, ids }, None)
 }
 
