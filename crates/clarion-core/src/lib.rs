@@ -16,6 +16,7 @@ pub mod cursor;
 pub mod cursor_set;
 pub mod gate_channel;
 pub mod id;
+pub mod inflight;
 pub mod message;
 pub mod mode;
 pub mod mutant;

@@ -46,8 +46,20 @@ pub enum Ask {
     },
     /// A delivery that held a place in the window is over.
     Freed {
-        /// It was of the feed: this is acked.
-        acked: Option<FeedPlace>,
+        /// It was read from a log: this is acked.
+        acked: Option<Place>,
+    },
+    /// Of a session that outlives its connection: the client has taken a QoS 2 delivery. [`Peer::released`] follows when that
+    /// is committed.
+    Received {
+        /// Its number.
+        number: u16,
+    },
+    /// Of a session that outlives its connection: a QoS 2 publish of the client is over. [`Peer::completed`] follows when
+    /// that is committed.
+    Complete {
+        /// Its packet id.
+        number: u16,
     },
     /// The connection ends. The last bytes are in `out` already.
     End {
@@ -56,15 +68,48 @@ pub enum Ask {
     },
 }
 
-/// A message of the feed, as a peer remembers it.
+/// Where a delivery was read, as a peer remembers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FeedPlace {
-    /// Which of the feed's channels: 0 = the user's own, 1 = `all`.
-    pub channel: u8,
+pub struct Place {
+    /// Which of the session's logs: 0 = the feed's own channel, 1 = the feed's `all`; others as the shard has numbered them.
+    pub log: u32,
     /// Its history.
     pub epoch: Epoch,
     /// Its seq.
     pub seq: Seq,
+}
+
+/// A numbered delivery that is out, as it is kept for the next connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Out {
+    /// The packet id.
+    pub number: u16,
+    /// How far it is.
+    pub state: OutState,
+    /// What it stands for.
+    pub place: Place,
+}
+
+/// How far a numbered delivery is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutState {
+    /// QoS 1.
+    AtLeastOnce,
+    /// QoS 2, not received.
+    ExactlyOnce,
+    /// QoS 2, received: only the end is missing.
+    Released,
+}
+
+/// What a session that was there before brings to its peer.
+#[derive(Debug, Clone, Default)]
+pub struct Resumed {
+    /// It was there.
+    pub present: bool,
+    /// Its subscriptions: filter and group, and how.
+    pub subs: Vec<(Box<str>, Option<Box<str>>, SubOptions)>,
+    /// What is out, in the order of sending.
+    pub outs: Vec<Out>,
 }
 
 /// A message that a peer hands in. The peer has checked what its principal may do.
@@ -77,6 +122,8 @@ pub struct PeerPublish {
     pub content: Content,
     /// Names it in the answer; 0 = none is wanted.
     pub token: u32,
+    /// Of a session that outlives its connection, with QoS 2: its packet id, by which it is taken once.
+    pub once: Option<u16>,
 }
 
 /// What became of a publish.
@@ -170,6 +217,12 @@ pub struct Delivery<'a> {
     pub ids: &'a [u32],
     /// An access rule may forbid it: see [`SubOptions::check`].
     pub check: bool,
+    /// Where it was read; `None` = live, or retained.
+    pub place: Option<Place>,
+    /// It has this number already: by [`Peer::hold`], or from an earlier connection.
+    pub number: Option<u16>,
+    /// It may have been sent before.
+    pub dup: bool,
     /// For what is told relative to the present.
     pub now: Millis,
 }
@@ -222,6 +275,19 @@ pub trait Peer: Outlet {
     fn unsubscribed(&mut self, token: u32, existed: &[bool], out: &mut Vec<u8>);
     /// Writes the head of a delivery. Of a QoS above 0 it takes a place in the window: the shard calls only while one is free.
     fn give(&mut self, delivery: Delivery<'_>, out: &mut Vec<u8>) -> Gave;
+    /// Takes a number for a QoS 2 delivery that is given when it is committed; `None` when none is free.
+    fn hold(&mut self, place: Place) -> Option<u16>;
+    /// What was held is not given.
+    fn drop_held(&mut self, number: u16);
+    /// That the client has received this QoS 2 delivery is committed, or was before this connection.
+    fn released(&mut self, number: u16, out: &mut Vec<u8>);
+    /// That the client's QoS 2 publish is over is committed; `known` = there was one.
+    fn completed(&mut self, number: u16, known: bool, out: &mut Vec<u8>);
+    /// What is out: see [`crate::inflight::Inflight::outs`].
+    fn outs(&self, at_end: bool) -> Vec<Out>;
+    /// What the session brings, before the client is told that it is in. Returns for each of its subscriptions whether the access
+    /// rules allow it (`None` = no more) and whether each message is to be checked.
+    fn resume(&mut self, resumed: Resumed) -> Vec<Option<bool>>;
     /// Whether deliveries of the feed take places in the window (QoS above 0).
     fn feed_is_numbered(&self) -> bool;
     /// Whether this client may and can have a message of the feed (No Local, its maximum packet size, its life is not over);

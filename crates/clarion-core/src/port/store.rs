@@ -30,6 +30,20 @@ impl Reader {
         Self(bytes.into())
     }
 
+    /// A stored session of a protocol that talks both ways, by its number.
+    pub fn session(number: u64) -> Self {
+        let mut bytes = Vec::with_capacity(9);
+        bytes.push(b's');
+        bytes.extend_from_slice(&number.to_be_bytes());
+        Self(bytes.into())
+    }
+
+    /// The session's number, if it is one.
+    pub fn session_number(&self) -> Option<u64> {
+        let number = self.0.strip_prefix(b"s")?;
+        Some(u64::from_be_bytes(number.try_into().ok()?))
+    }
+
     /// A cursor that several members share, by name; `*` is the one of mode `unify`.
     pub fn shared(name: &str) -> Self {
         Self([b"g", name.as_bytes()].concat().into())
@@ -115,10 +129,20 @@ pub enum Unit {
         /// By channel.
         moves: Vec<Move>,
     },
-    /// Remove all cursors of a reader (a device that ended).
+    /// Begin a cursor at the log's head of this moment; one that is there stays where it is. A channel that was never seen is
+    /// created, empty.
+    Start {
+        /// Whose.
+        reader: Reader,
+        /// Where.
+        channel: Address,
+    },
+    /// Remove cursors of a reader.
     Forget {
         /// Whose.
         reader: Reader,
+        /// The one on this channel; `None` = all (a reader that ended).
+        channel: Option<Address>,
     },
     /// Change a small record.
     Record {
@@ -200,6 +224,15 @@ pub enum Done {
     Published(Stored),
     /// Ack, Forget.
     Acked,
+    /// Start.
+    Started {
+        /// The channel's history.
+        epoch: Epoch,
+        /// Its head, below which the cursor begins (or had begun earlier).
+        last: Seq,
+        /// The batch's time.
+        at: Millis,
+    },
     /// Record; its new version (0 after a delete).
     Recorded(u64),
     /// Trim; the first seq that is kept now.
@@ -217,6 +250,21 @@ pub struct Committed {
     pub durability: Durability,
     /// One for each unit, in order.
     pub results: Vec<Done>,
+    /// Where the references of publishes stand, in order.
+    pub refs: Vec<Referred>,
+}
+
+/// The place of a reference that was appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Referred {
+    /// Which unit of the batch.
+    pub unit: usize,
+    /// Which of its `refs`.
+    pub at: usize,
+    /// The filter log's history.
+    pub epoch: Epoch,
+    /// The reference's seq there.
+    pub seq: Seq,
 }
 
 /// A batch or a read that did not.
@@ -413,6 +461,12 @@ pub trait Store: Send + Sync {
     -> BoxFuture<Result<Vec<Page>, StoreError>>;
     /// All cursors of a reader.
     fn cursors(&self, reader: Reader) -> BoxFuture<Result<Vec<StoredCursor>, StoreError>>;
+    /// The cursors of a reader on these channels, in order.
+    fn cursors_on(
+        &self,
+        reader: Reader,
+        channels: Vec<Address>,
+    ) -> BoxFuture<Result<Vec<Option<StoredCursor>>, StoreError>>;
     /// All cursors on a channel.
     fn readers(&self, channel: Address) -> BoxFuture<Result<Vec<StoredCursor>, StoreError>>;
     /// Records whose key starts with `prefix`, above `after` (exclusive), ascending, at most `limit`.

@@ -1,7 +1,7 @@
 //! Acks of what was delivered: PUBACK, PUBREC, PUBCOMP from the client, PUBREL towards it.
 
 use super::MqttPeer;
-use super::inflight::Acked;
+use clarion_core::inflight::Acked;
 use clarion_core::port::peer::Ask;
 use clarion_wire::mqtt::{Ack, AckKind, Version};
 

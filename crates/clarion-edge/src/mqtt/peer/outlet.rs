@@ -9,7 +9,7 @@ use super::properties::{self, Extra};
 use super::subscribe::Feed;
 use super::{DIALECT, MqttPeer};
 use clarion_core::port::outlet::{CloseReason, Given, Outlet};
-use clarion_core::port::peer::{Delivery, FeedPlace, Gave, Taking};
+use clarion_core::port::peer::{Delivery, Place, Gave, Taking};
 use clarion_core::subscription::Gap;
 use clarion_core::{Address, AddressKind, Content, Epoch, Message, Millis, Verb};
 use clarion_wire::mqtt::{self, Property, PublishHead, Qos, Version};
@@ -25,7 +25,7 @@ struct Packet<'a> {
     qos: Qos,
     retain: bool,
     ids: &'a [u32],
-    place: Option<FeedPlace>,
+    place: Option<Place>,
     now: Millis,
     payload_len: usize,
 }
@@ -222,7 +222,7 @@ fn feed_packet<'a>(
         qos: qos(options.qos),
         retain: options.retain_as_published && message.content.retain,
         ids: if options.id == 0 { &[] } else { std::slice::from_ref(&options.id) },
-        place: (!message.is_live()).then_some(FeedPlace {
+        place: (!message.is_live()).then_some(Place {
             channel,
             epoch: message.epoch,
             seq: message.seq,
