@@ -4,13 +4,24 @@
 //! hands answers and records on. While a commit runs the next batch gathers. Publishers that were answered together
 //! come back one by one: a batch waits for as many as the last one had, at most a quarter of the time that one took, so
 //! that an fsync is not spent on the first of them. Who publishes alone never waits. Invariants: a submission
-//! is never split; answers come in submission order; records reach every shard in commit order, before the publisher is
+//! is never split; answers come in submission order; the time of batches never falls, also over restarts; what a publish is
+//! referred from is worked out here, so that a subscription begins between two publishes for all logs alike; records reach every shard in commit order, before the publisher is
 //! answered. Must not know: protocols, what the records mean.
 
-use crate::shard::{Mail, Mailbox, PeerReply, SessionKey};
-use crate::{clock, config::NodeConfig, interest::Interest, metrics::CommitCounters};
-use clarion_core::port::store::{Batch, Committed, Done, Durability, Store, StoreError, Unit};
-use clarion_core::{Address, Code, Content, Message, Refusal};
+use crate::durable::Known;
+use crate::node::store_refusal;
+use crate::planner::Planner;
+use crate::shard::{Hinted, Mail, Mailbox, PeerReply, SessionKey, Shard};
+use crate::{clock, config::NodeConfig, interest::{Interest, ShardSet}, metrics::CommitCounters};
+use clarion_core::port::store::{
+    Batch, Change, Committed, Done, Durability, Expect, Referred, Store, StoreError, Stored, Unit,
+};
+use bytes::Bytes;
+use clarion_core::{
+    Address, AddressKind, Code, Content, Epoch, Message, Millis, Refusal, Seq,
+};
+use std::cell::OnceCell;
+use std::rc::Rc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -21,8 +32,10 @@ const PATIENCE_MAX: Duration = Duration::from_millis(2);
 /// What became of a submission: how safe it is and one result for each unit.
 pub(crate) type CommitAnswer = Result<(Durability, Vec<Done>), StoreError>;
 
+/// Something that runs on a shard when a submission is answered.
+pub(crate) type Told = Box<dyn FnOnce(&Rc<Shard>, CommitAnswer) + Send>;
+
 /// Who is told.
-#[derive(Debug)]
 pub(crate) enum Reply {
     /// A waiting task.
     Task(oneshot::Sender<CommitAnswer>),
@@ -30,6 +43,16 @@ pub(crate) enum Reply {
     Peers { shard: usize, who: Vec<PeerReply> },
     /// A shard that writes cursors.
     Flush { shard: usize, who: Flusher },
+    /// A shard that does something then.
+    Shard { shard: usize, told: Told },
+}
+
+/// Units by which subscriptions begin or change: made when the committer knows their time, which lies above that of every
+/// earlier batch, so that a message's time says on which side of it the message stands.
+pub(crate) struct Begins {
+    /// Channels that get durable readers.
+    pub(crate) enters: Vec<Address>,
+    pub(crate) units: Box<dyn FnOnce(Millis) -> Vec<Unit> + Send>,
 }
 
 /// Whose cursors a shard writes.
@@ -41,10 +64,13 @@ pub(crate) enum Flusher {
     Shared(SessionKey),
     /// Those that gates have on users' channels.
     Gates,
+    /// Those of a stored session, and its window.
+    Stored(SessionKey),
 }
 
 struct Submission {
     units: Vec<Unit>,
+    begins: Option<Begins>,
     weight: usize,
     reply: Reply,
 }
@@ -97,7 +123,7 @@ impl CommitQueue {
     /// Hands units in; gives them back when the queue is full or closed.
     pub(crate) fn offer(&self, units: Vec<Unit>, reply: Reply) -> Result<(), Rejected> {
         let weight = units.iter().map(weigh).sum();
-        self.put(Submission { units, weight, reply }, false).map_err(
+        self.put(Submission { units, begins: None, weight, reply }, false).map_err(
             |(refusal, Submission { units, reply, .. })| Rejected { refusal, units, reply },
         )
     }
@@ -111,11 +137,19 @@ impl CommitQueue {
         urgent: bool,
     ) -> Result<(), Refusal> {
         let weight = units.iter().map(weigh).sum();
-        self.put(Submission { units, weight, reply }, urgent).map_err(|(refusal, _)| refusal)
+        let submission = Submission { units, begins: None, weight, reply };
+        self.put(submission, urgent).map_err(|(refusal, _)| refusal)
+    }
+
+    /// Hands in what begins subscriptions.
+    pub(crate) fn begin(&self, begins: Begins, reply: Reply) -> Result<(), Refusal> {
+        let weight = 256 * (1 + begins.enters.len());
+        let submission = Submission { units: Vec::new(), begins: Some(begins), weight, reply };
+        self.put(submission, false).map_err(|(refusal, _)| refusal)
     }
 
     fn put(&self, submission: Submission, urgent: bool) -> Result<(), (Refusal, Submission)> {
-        let (units, weight) = (submission.units.len(), submission.weight);
+        let (units, weight) = (submission.size(), submission.weight);
         let mut waiting = self.lock();
         if waiting.closed {
             return Err((Code::ShuttingDown.into(), submission));
@@ -189,12 +223,13 @@ impl CommitQueue {
     fn take_bounded(&self, waiting: &mut Waiting) -> Vec<Submission> {
         let (mut units, mut bytes, mut end) = (0, 0, 0);
         for submission in &waiting.submissions {
-            let over = units + submission.units.len() > self.batch_units
-                || bytes + submission.weight > self.batch_bytes;
+            let over = units + submission.size() > self.batch_units
+                || bytes + submission.weight > self.batch_bytes
+                || submission.begins.is_some();
             if over && end > 0 {
                 break;
             }
-            units += submission.units.len();
+            units += submission.size();
             bytes += submission.weight;
             end += 1;
         }
@@ -207,6 +242,12 @@ impl CommitQueue {
     }
 }
 
+impl Submission {
+    fn size(&self) -> usize {
+        self.units.len() + usize::from(self.begins.is_some())
+    }
+}
+
 fn weigh(unit: &Unit) -> usize {
     match unit {
         Unit::Publish(publish) => publish.content.weight() + publish.channel.as_str().len(),
@@ -215,7 +256,7 @@ fn weigh(unit: &Unit) -> usize {
             clarion_core::port::store::Change::Put(value) => 64 + value.len(),
             clarion_core::port::store::Change::Delete => 64,
         },
-        Unit::Forget { .. } | Unit::Trim { .. } | Unit::Erase { .. } => 64,
+        Unit::Start { .. } | Unit::Forget { .. } | Unit::Trim { .. } | Unit::Erase { .. } => 64,
     }
 }
 
@@ -229,6 +270,7 @@ struct Last {
 /// A publish under way: what the shards will be told when it is committed.
 struct Going {
     channel: Address,
+    refs: Vec<Address>,
     content: Arc<Content>,
 }
 
@@ -245,13 +287,15 @@ pub(crate) struct Committer {
     pub(crate) interest: Arc<Interest>,
     pub(crate) mailboxes: Arc<[Arc<Mailbox>]>,
     pub(crate) counters: Arc<CommitCounters>,
+    pub(crate) planner: Arc<Planner>,
+    pub(crate) clock: CommitClock,
     /// Where the publishers wait.
     pub(crate) runtime: tokio::runtime::Handle,
 }
 
 impl Committer {
     /// Runs until the queue is closed and done.
-    pub(crate) fn run(self) -> std::io::Result<()> {
+    pub(crate) fn run(mut self) -> std::io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
         let mut last = Last::default();
         let mut batch = self.queue.take(&last);
@@ -273,38 +317,68 @@ impl Committer {
             }
             batch = self.queue.take(&last);
         }
+        let units = vec![self.clock.end()];
+        let end = Batch { now: self.clock.last, fence: None, units };
+        if self.clock.ceiling > 0
+            && let Err(error) = runtime.block_on(self.store.commit(end))
+        {
+            tracing::debug!(%error, "the last time was not written");
+        }
         Ok(())
     }
 
     fn begin(
-        &self,
+        &mut self,
         batch: Vec<Submission>,
     ) -> (UnderWay, impl Future<Output = Result<Committed, StoreError>> + use<>) {
         let mut units = Vec::with_capacity(batch.len());
         let mut under_way =
             UnderWay { replies: Vec::with_capacity(batch.len()), going: Vec::new() };
+        let begins = batch.iter().any(|submission| submission.begins.is_some());
+        let now = self.clock.next(clock::now(), begins);
         for submission in batch {
-            under_way.replies.push((submission.reply, submission.units.len()));
-            units.extend(submission.units);
+            let before = units.len();
+            match submission.begins {
+                None => units.extend(submission.units),
+                Some(begins) => {
+                    begins.enters.iter().for_each(|channel| self.planner.durable.enter(channel));
+                    units.extend((begins.units)(now));
+                }
+            }
+            self.refer(&mut units[before..]);
+            under_way.replies.push((submission.reply, units.len() - before));
         }
         // Who is interested is asked after the commit, not now: a reader that enters while the commit runs may read
         // the head before it is visible, and then needs the hint.
         under_way.going.extend(units.iter().map(|unit| match unit {
-            Unit::Publish(publish) => {
-                Some(Going { channel: publish.channel.clone(), content: publish.content.clone() })
-            }
+            Unit::Publish(publish) => Some(Going {
+                channel: publish.channel.clone(),
+                refs: publish.refs.clone(),
+                content: publish.content.clone(),
+            }),
             _ => None,
         }));
         self.counters.batch(units.len());
-        let now = clock::now();
+        units.extend(self.clock.ceiling(now));
         (under_way, self.store.commit(Batch { now, fence: None, units }))
+    }
+
+    /// Which filters' logs get references of what is published.
+    fn refer(&self, units: &mut [Unit]) {
+        for unit in units {
+            if let Unit::Publish(publish) = unit
+                && publish.channel.kind() == AddressKind::Topic
+            {
+                self.planner.durable.filters_of(&publish.channel, &mut publish.refs);
+            }
+        }
     }
 
     fn finish(&self, under_way: UnderWay, result: Result<Committed, StoreError>) {
         let mut answers = Answers::new(self.mailboxes.len());
         match result {
             Ok(committed) => {
-                self.hint(under_way.going, &committed.results);
+                self.hint(under_way.going, &committed);
                 let mut results = committed.results.into_iter();
                 for (reply, count) in under_way.replies {
                     let part: Vec<Done> = results.by_ref().take(count).collect();
@@ -333,6 +407,9 @@ impl Committer {
         for (shard, who, answer) in answers.peers {
             self.mailboxes[shard].post(Mail::Published(who, answer));
         }
+        for (shard, told, answer) in answers.told {
+            self.mailboxes[shard].post(Mail::Job(Box::new(move |shard| told(shard, answer))));
+        }
         // Told from within their runtime, the publishers cost it one wake instead of one each.
         let tasks = answers.tasks;
         self.runtime.spawn(async move {
@@ -344,32 +421,30 @@ impl Committer {
     }
 
     /// Records of the batch, in commit order, one entry for each shard that has somebody live.
-    fn hint(&self, going: Vec<Option<Going>>, results: &[Done]) {
-        let mut records: Vec<Vec<Arc<Message>>> = vec![Vec::new(); self.mailboxes.len()];
+    fn hint(&self, going: Vec<Option<Going>>, committed: &Committed) {
+        self.planner.durable.grew(grown(&going, committed));
+        let mut records: Vec<Vec<Hinted>> = vec![Vec::new(); self.mailboxes.len()];
         let mut shared = Vec::new();
+        let mut refs = committed.refs.iter().peekable();
         let interest = self.interest.read();
-        for (going, done) in going.into_iter().zip(results) {
+        for (unit, (going, done)) in going.into_iter().zip(&committed.results).enumerate() {
             let (Some(going), Done::Published(stored)) = (going, done) else { continue };
-            let shards = interest.shards(&going.channel);
-            if stored.duplicate || !interest.has_any(&going.channel) {
-                continue;
+            let message = LazyMessage::new(going, stored);
+            if !stored.duplicate && interest.has_any(message.channel()) {
+                let shards = interest.shards(message.channel());
+                let picked = interest.pick(message.channel());
+                let hinted = Hinted { via: None, message: message.get() };
+                post_to(&mut records, shards, hinted);
+                shared.extend(picked.into_iter().map(|picked| (message.get(), picked)));
             }
-            let picked = interest.pick(&going.channel);
-            let message = Arc::new(Message {
-                id: stored.id,
-                channel: going.channel,
-                epoch: stored.epoch,
-                seq: stored.seq,
-                created_at: stored.created_at,
-                content: going.content,
-            });
-            for (shard, records) in records.iter_mut().enumerate() {
-                if shards >> shard & 1 == 1 {
-                    records.push(message.clone());
+            while let Some(referred) = refs.next_if(|referred| referred.unit == unit) {
+                let Some(log) = message.log(referred.at) else { continue };
+                let shards = interest.shards(log);
+                if shards != 0 {
+                    let via = Some(log.clone());
+                    let message = message.at(referred.epoch, referred.seq);
+                    post_to(&mut records, shards, Hinted { via, message });
                 }
-            }
-            for picked in picked {
-                shared.push((message.clone(), picked));
             }
         }
         drop(interest);
@@ -384,23 +459,140 @@ impl Committer {
     }
 }
 
+fn post_to(records: &mut [Vec<Hinted>], shards: ShardSet, hinted: Hinted) {
+    for (shard, records) in records.iter_mut().enumerate() {
+        if shards >> shard & 1 == 1 {
+            records.push(hinted.clone());
+        }
+    }
+}
+
+/// The logs that a batch made grow.
+fn grown<'a>(
+    going: &'a [Option<Going>],
+    committed: &'a Committed,
+) -> impl Iterator<Item = (&'a Address, Known)> {
+    let published = going.iter().zip(&committed.results).filter_map(|(going, done)| {
+        let (Some(going), Done::Published(stored)) = (going, done) else { return None };
+        let Stored { epoch, seq, created_at, .. } = *stored;
+        Some((&going.channel, Known { epoch, last: seq, last_at: created_at }))
+    });
+    let referred = committed.refs.iter().filter_map(|referred| {
+        let going = going.get(referred.unit)?.as_ref()?;
+        let Done::Published(stored) = committed.results.get(referred.unit)? else { return None };
+        let Referred { epoch, seq, at, .. } = *referred;
+        Some((going.refs.get(at)?, Known { epoch, last: seq, last_at: stored.created_at }))
+    });
+    published.chain(referred)
+}
+
+/// A message that is made when somebody is to be told of it.
+struct LazyMessage<'a> {
+    going: Going,
+    stored: &'a Stored,
+    made: OnceCell<Arc<Message>>,
+}
+
+impl<'a> LazyMessage<'a> {
+    fn new(going: Going, stored: &'a Stored) -> Self {
+        Self { going, stored, made: OnceCell::new() }
+    }
+
+    fn channel(&self) -> &Address {
+        &self.going.channel
+    }
+
+    fn log(&self, at: usize) -> Option<&Address> {
+        self.going.refs.get(at)
+    }
+
+    fn get(&self) -> Arc<Message> {
+        self.made.get_or_init(|| self.at(self.stored.epoch, self.stored.seq)).clone()
+    }
+
+    /// The message as it is read from another log.
+    fn at(&self, epoch: Epoch, seq: Seq) -> Arc<Message> {
+        Arc::new(Message {
+            id: self.stored.id,
+            channel: self.going.channel.clone(),
+            epoch,
+            seq,
+            created_at: self.stored.created_at,
+            content: self.going.content.clone(),
+        })
+    }
+}
+
+/// The time of batches: that of the clock, but it never falls.
+///
+/// A record keeps a time that lies ahead of all that were used, since after a crash nobody knows the last one.
+#[derive(Debug, Default)]
+pub(crate) struct CommitClock {
+    last: Millis,
+    ceiling: Millis,
+}
+
+/// Record key of the time that lies ahead.
+const CLOCK_KEY: &[u8] = b"clock";
+/// How far ahead it lies.
+const AHEAD_MS: Millis = 10_000;
+
+impl CommitClock {
+    /// Goes on where an earlier run ended.
+    pub(crate) async fn load(store: &Arc<dyn Store>) -> Result<Self, Refusal> {
+        let key = Bytes::from_static(CLOCK_KEY);
+        let found = store.records(key, None, 1).await.map_err(store_refusal)?;
+        let value = found.first().filter(|record| record.key == CLOCK_KEY);
+        let last = value.and_then(|record| Some(u64::from_be_bytes(record.value[..].try_into().ok()?)));
+        Ok(Self { last: last.unwrap_or_default(), ceiling: 0 })
+    }
+
+    fn next(&mut self, now: Millis, above_all: bool) -> Millis {
+        self.last = now.max(self.last + Millis::from(above_all));
+        self.last
+    }
+
+    /// What must be written with a batch of this time.
+    fn ceiling(&mut self, now: Millis) -> Option<Unit> {
+        if now + AHEAD_MS / 2 < self.ceiling {
+            return None;
+        }
+        self.ceiling = now + AHEAD_MS;
+        let change = Change::Put(Bytes::copy_from_slice(&self.ceiling.to_be_bytes()));
+        Some(Unit::Record { key: Bytes::from_static(CLOCK_KEY), expect: Expect::Any, change })
+    }
+
+    /// The end of an orderly run: nothing lies ahead.
+    fn end(&self) -> Unit {
+        let change = Change::Put(Bytes::copy_from_slice(&self.last.to_be_bytes()));
+        Unit::Record { key: Bytes::from_static(CLOCK_KEY), expect: Expect::Any, change }
+    }
+}
+
 /// The answers of a batch, by who is told.
 struct Answers {
     tasks: Vec<(oneshot::Sender<CommitAnswer>, CommitAnswer)>,
     peers: Vec<(usize, Vec<PeerReply>, CommitAnswer)>,
     /// Whose acks were to be written, by shard, and whether they are.
     flushed: Vec<Vec<(Flusher, bool)>>,
+    told: Vec<(usize, Told, CommitAnswer)>,
 }
 
 impl Answers {
     fn new(shards: usize) -> Self {
-        Self { tasks: Vec::new(), peers: Vec::new(), flushed: vec![Vec::new(); shards] }
+        Self {
+            tasks: Vec::new(),
+            peers: Vec::new(),
+            flushed: vec![Vec::new(); shards],
+            told: Vec::new(),
+        }
     }
 
     fn add(&mut self, reply: Reply, answer: CommitAnswer) {
         match reply {
             Reply::Task(publisher) => self.tasks.push((publisher, answer)),
             Reply::Peers { shard, who } => self.peers.push((shard, who, answer)),
+            Reply::Shard { shard, told } => self.told.push((shard, told, answer)),
             Reply::Flush { shard, who } => {
                 let refused = |done: &Done| matches!(done, Done::Refused(_));
                 let written = answer.is_ok_and(|(_, results)| !results.iter().any(refused));

@@ -16,6 +16,7 @@ mod committer;
 pub mod config;
 mod dead;
 mod devices;
+mod durable;
 mod gate;
 mod history;
 mod input;

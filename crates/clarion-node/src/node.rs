@@ -4,8 +4,9 @@
 //! protocols, engines.
 
 use crate::clients::Clients;
-use crate::committer::{CommitAnswer, CommitQueue, Committer, Reply};
+use crate::committer::{CommitAnswer, CommitClock, CommitQueue, Committer, Reply};
 use crate::config::NodeConfig;
+use crate::durable::Durable;
 use crate::interest::Interest;
 use crate::metrics::{CommitCounters, ShardCounters, ShardTotals, VerbCounters};
 use crate::planner::Planner;
@@ -19,7 +20,7 @@ use clarion_core::port::store::{
 use clarion_core::{Code, Refusal};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use tokio::sync::{Notify, Semaphore, oneshot};
 
@@ -83,14 +84,14 @@ impl Node {
     pub async fn start(config: NodeConfig, store: Arc<dyn Store>) -> Result<Self, Refusal> {
         let secret = load_secret(&store).await?;
         let trimmable = Arc::new(sweeper::Trimmable::default());
-        let durable_topics =
-            crate::devices::load_durable_topics(&store, |channel| trimmable.note(channel)).await?;
+        let durable = Durable::load(&store, |channel| trimmable.note(channel)).await?;
         let retained = Arc::new(Retained::new(config.retained_topics));
         crate::retained::load(&retained, &store).await?;
+        let clock = CommitClock::load(&store).await?;
         let config = Arc::new(config);
         let planner = Arc::new(Planner {
             config: config.clone(),
-            durable_topics: RwLock::new(durable_topics),
+            durable,
             number: u32::from_be_bytes(random()?),
             // Gates see its low half as numbers: a restart begins elsewhere.
             live_counter: AtomicU64::new(u64::from(u32::from_be_bytes(random()?))),
@@ -120,11 +121,11 @@ impl Node {
                 config,
             }),
         };
-        node.spawn_threads().map_err(|e| Refusal::new(Code::Internal, format!("threads: {e}")))?;
+        node.spawn_threads(clock).map_err(|e| Refusal::new(Code::Internal, format!("threads: {e}")))?;
         Ok(node)
     }
 
-    fn spawn_threads(&self) -> std::io::Result<()> {
+    fn spawn_threads(&self, clock: CommitClock) -> std::io::Result<()> {
         let inner = &self.inner;
         let mut threads = Threads::default();
         let committer = Committer {
@@ -133,6 +134,8 @@ impl Node {
             interest: inner.interest.clone(),
             mailboxes: inner.mailboxes.clone(),
             counters: inner.commit_counters.clone(),
+            planner: inner.planner.clone(),
+            clock,
             runtime: tokio::runtime::Handle::current(),
         };
         threads.committer = Some(self.supervised("committer".into(), move || committer.run())?);

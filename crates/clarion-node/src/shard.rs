@@ -25,7 +25,7 @@ mod timers;
 mod voice;
 mod written;
 
-pub(crate) use mailbox::{Job, LiveDone, Mail, Mailbox};
+pub(crate) use mailbox::{Hinted, Job, LiveDone, Mail, Mailbox};
 pub(crate) use peer::PeerReply;
 pub(crate) use session::SessionView;
 pub(crate) use slab::SessionKey;
