@@ -1,6 +1,6 @@
 //! Tables of choices, the index against a scan; histories are in `model`.
 
-use super::*;
+use super::{slots::SCANNED, *};
 use proptest::prelude::*;
 
 mod model;
