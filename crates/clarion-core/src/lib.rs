@@ -14,6 +14,7 @@ pub mod catch_up;
 pub mod codes;
 pub mod cursor;
 pub mod cursor_set;
+pub mod durable;
 pub mod gate_channel;
 pub mod id;
 pub mod inflight;
