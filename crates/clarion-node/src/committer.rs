@@ -276,6 +276,7 @@ struct Going {
 
 /// A batch under way.
 struct UnderWay {
+    at: Millis,
     replies: Vec<(Reply, usize)>,
     going: Vec<Option<Going>>,
 }
@@ -333,9 +334,10 @@ impl Committer {
     ) -> (UnderWay, impl Future<Output = Result<Committed, StoreError>> + use<>) {
         let mut units = Vec::with_capacity(batch.len());
         let mut under_way =
-            UnderWay { replies: Vec::with_capacity(batch.len()), going: Vec::new() };
+            UnderWay { at: 0, replies: Vec::with_capacity(batch.len()), going: Vec::new() };
         let begins = batch.iter().any(|submission| submission.begins.is_some());
         let now = self.clock.next(clock::now(), begins);
+        under_way.at = now;
         for submission in batch {
             let before = units.len();
             match submission.begins {
@@ -378,12 +380,16 @@ impl Committer {
         let mut answers = Answers::new(self.mailboxes.len());
         match result {
             Ok(committed) => {
-                self.hint(under_way.going, &committed);
-                let mut results = committed.results.into_iter();
+                self.planner.durable.grew(grown(&under_way.going, &committed));
+                let mut results = committed.results.iter();
                 for (reply, count) in under_way.replies {
-                    let part: Vec<Done> = results.by_ref().take(count).collect();
+                    let part: Vec<Done> = results.by_ref().take(count).cloned().collect();
                     answers.add(reply, Ok((committed.durability, part)));
                 }
+                // In front of what was published behind it: a subscription knows then that it has begun.
+                answers.tell_shards(&self.mailboxes);
+                self.hint(under_way.going, &committed);
+                self.planner.durable.has_hinted(under_way.at);
             }
             Err(error) => {
                 self.counters.failed();
@@ -407,9 +413,7 @@ impl Committer {
         for (shard, who, answer) in answers.peers {
             self.mailboxes[shard].post(Mail::Published(who, answer));
         }
-        for (shard, told, answer) in answers.told {
-            self.mailboxes[shard].post(Mail::Job(Box::new(move |shard| told(shard, answer))));
-        }
+        answers.tell_shards(&self.mailboxes);
         // Told from within their runtime, the publishers cost it one wake instead of one each.
         let tasks = answers.tasks;
         self.runtime.spawn(async move {
@@ -422,7 +426,6 @@ impl Committer {
 
     /// Records of the batch, in commit order, one entry for each shard that has somebody live.
     fn hint(&self, going: Vec<Option<Going>>, committed: &Committed) {
-        self.planner.durable.grew(grown(&going, committed));
         let mut records: Vec<Vec<Hinted>> = vec![Vec::new(); self.mailboxes.len()];
         let mut shared = Vec::new();
         let mut refs = committed.refs.iter().peekable();
@@ -585,6 +588,12 @@ impl Answers {
             peers: Vec::new(),
             flushed: vec![Vec::new(); shards],
             told: Vec::new(),
+        }
+    }
+
+    fn tell_shards(&mut self, mailboxes: &[Arc<Mailbox>]) {
+        for (shard, told, answer) in self.told.drain(..) {
+            mailboxes[shard].post(Mail::Job(Box::new(move |shard| told(shard, answer))));
         }
     }
 

@@ -11,6 +11,7 @@ use clarion_core::port::store::{Head, Store};
 use clarion_core::topic_tree::TopicTree;
 use clarion_core::{Address, AddressKind, Epoch, Millis, Refusal, Seq};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 pub(crate) const PREFIX: &[u8] = b"durable/";
@@ -62,6 +63,8 @@ pub(crate) struct Durable {
     interest: RwLock<Interest>,
     /// Logs of sessions that were here since the start; `None` = its head was not read yet.
     heads: Mutex<HashMap<Address, Option<Known>>>,
+    /// Of all that was committed up to this time every shard has been told.
+    hinted: AtomicU64,
 }
 
 impl Durable {
@@ -173,6 +176,16 @@ impl Durable {
     pub(crate) fn len(&self) -> (usize, usize) {
         let interest = self.interest.read().unwrap_or_else(PoisonError::into_inner);
         (interest.topics.len(), interest.filters.len())
+    }
+
+    /// Every shard was told of what was committed up to this time.
+    pub(crate) fn has_hinted(&self, at: Millis) {
+        self.hinted.store(at, Ordering::Release);
+    }
+
+    /// All that was committed up to this time is in the mailboxes.
+    pub(crate) fn hinted(&self) -> Millis {
+        self.hinted.load(Ordering::Acquire)
     }
 
     fn heads(&self) -> MutexGuard<'_, HashMap<Address, Option<Known>>> {

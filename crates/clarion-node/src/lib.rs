@@ -29,6 +29,7 @@ mod planner;
 mod publish;
 mod queue;
 mod retained;
+mod sessions;
 mod shard;
 mod shared;
 mod shares;

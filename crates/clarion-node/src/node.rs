@@ -11,6 +11,7 @@ use crate::interest::Interest;
 use crate::metrics::{CommitCounters, ShardCounters, ShardTotals, VerbCounters};
 use crate::planner::Planner;
 use crate::retained::Retained;
+use crate::sessions::Sessions;
 use crate::shard::{Job, Mail, Mailbox, Shard, ShardContext};
 use crate::{clock, sweeper};
 use bytes::Bytes;
@@ -41,6 +42,7 @@ pub(crate) struct Inner {
     pub(crate) planner: Arc<Planner>,
     pub(crate) retained: Arc<Retained>,
     pub(crate) clients: Arc<Clients>,
+    pub(crate) sessions: Arc<Sessions>,
     pub(crate) trimmable: Arc<sweeper::Trimmable>,
     start_locks: [tokio::sync::Mutex<()>; START_LOCKS],
     next_shard: AtomicUsize,
@@ -57,6 +59,7 @@ struct Threads {
     shards: Vec<JoinHandle<()>>,
     committer: Option<JoinHandle<()>>,
     sweeper: Option<tokio::task::JoinHandle<()>>,
+    cleaner: Option<tokio::task::JoinHandle<()>>,
 }
 
 /// First attaches that may be under way at once, at most (users share a lock by hash).
@@ -87,6 +90,7 @@ impl Node {
         let durable = Durable::load(&store, |channel| trimmable.note(channel)).await?;
         let retained = Arc::new(Retained::new(config.retained_topics));
         crate::retained::load(&retained, &store).await?;
+        let sessions = Arc::new(Sessions::load(&store).await?);
         let clock = CommitClock::load(&store).await?;
         let config = Arc::new(config);
         let planner = Arc::new(Planner {
@@ -110,6 +114,7 @@ impl Node {
                 planner,
                 retained,
                 clients: Arc::default(),
+                sessions,
                 trimmable,
                 start_locks: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
                 next_shard: AtomicUsize::new(0),
@@ -152,6 +157,7 @@ impl Node {
                 planner: inner.planner.clone(),
                 retained: inner.retained.clone(),
                 clients: inner.clients.clone(),
+                sessions: inner.sessions.clone(),
                 mailboxes: inner.mailboxes.clone(),
             };
             threads
@@ -159,6 +165,7 @@ impl Node {
                 .push(self.supervised(format!("shard-{index}"), move || Shard::run(context))?);
         }
         threads.sweeper = Some(sweeper::spawn(self.clone()));
+        threads.cleaner = Some(tokio::spawn(crate::sessions::clean(self.clone())));
         *self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner) = threads;
         Ok(())
     }
@@ -310,9 +317,7 @@ impl Node {
     pub fn shut_down(&self) {
         let threads =
             std::mem::take(&mut *self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        if let Some(sweeper) = threads.sweeper {
-            sweeper.abort();
-        }
+        threads.sweeper.into_iter().chain(threads.cleaner).for_each(|task| task.abort());
         self.close_sessions();
         let join = |thread: JoinHandle<()>| {
             if thread.join().is_err() {

@@ -9,6 +9,7 @@ mod clean;
 mod lock;
 mod open;
 
+pub(crate) use clean::run as clean;
 pub(crate) use lock::{SessionGuard, SessionLocks};
 pub(crate) use open::{LoadedLog, Opened};
 
@@ -41,7 +42,7 @@ pub(crate) struct Sessions {
 impl Sessions {
     /// Complete before a listener accepts.
     pub(crate) async fn load(store: &Arc<dyn Store>) -> Result<Self, Refusal> {
-        let prefix = Bytes::from_static(record::SESSION_PREFIX);
+        let prefix = Bytes::from_static(record::SESSIONS);
         let found = store.records(prefix, None, 1).await.map_err(store_refusal)?;
         Ok(Self { any: AtomicBool::new(!found.is_empty()), ..Self::default() })
     }
@@ -93,7 +94,7 @@ impl Node {
         if !sessions.any.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let prefix = Bytes::from_static(record::SESSION_PREFIX);
+        let prefix = Bytes::from_static(record::SESSIONS);
         let page = self.store().records(prefix, after, A_ROUND).await.map_err(store_refusal)?;
         for found in &page {
             let expired = SessionRecord::decode(&found.value)

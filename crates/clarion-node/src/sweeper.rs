@@ -28,7 +28,7 @@ pub(crate) struct Trimmable(Mutex<HashSet<Address>>);
 impl Trimmable {
     /// A cursor of this channel moved or went.
     pub(crate) fn note(&self, channel: &Address) {
-        if matches!(channel.kind(), AddressKind::Queue | AddressKind::Topic) {
+        if matches!(channel.kind(), AddressKind::Queue | AddressKind::Topic | AddressKind::Filter) {
             let mut channels = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if channels.len() < TRIMMABLE_MAX {
                 channels.insert(channel.clone());
@@ -49,6 +49,7 @@ pub(crate) fn spawn(node: Node) -> tokio::task::JoinHandle<()> {
         rounds.tick().await;
         let mut devices_after = None;
         let mut retained_after = None;
+        let mut sessions_after = None;
         loop {
             rounds.tick().await;
             sweep_store(&node).await;
@@ -61,6 +62,10 @@ pub(crate) fn spawn(node: Node) -> tokio::task::JoinHandle<()> {
             match node.sweep_devices(devices_after.take(), DEVICES_A_ROUND).await {
                 Ok(next) => devices_after = next,
                 Err(error) => tracing::debug!(%error, "sweeping devices"),
+            }
+            match node.sweep_sessions(sessions_after.take()).await {
+                Ok(next) => sessions_after = next,
+                Err(error) => tracing::debug!(%error, "sweeping sessions"),
             }
             match crate::retained::sweep(&node, retained_after.take()).await {
                 Ok(next) => retained_after = next,
@@ -93,7 +98,7 @@ async fn trim_acked(node: &Node, channel: &Address) -> Result<(), Refusal> {
     let floors = cursors.iter().filter(|c| c.epoch == head.epoch).map(|c| c.cursor.floor());
     let below = match floors.min() {
         Some(floor) => floor + 1,
-        None if channel.kind() == AddressKind::Topic => head.last + 1,
+        None if channel.kind() != AddressKind::Queue => head.last + 1,
         None => return Ok(()),
     };
     if below > head.first {

@@ -43,7 +43,7 @@ pub(crate) async fn run(node: Node) {
 impl Node {
     async fn clean_all(&self) -> Result<(), Refusal> {
         loop {
-            let found = self.records_of(record::GONE_PREFIX).await?;
+            let found = self.records_of(record::GONE).await?;
             let numbers: Vec<u64> =
                 found.iter().filter_map(|found| record::parse_gone_key(&found.key)).collect();
             for number in &numbers {
@@ -62,7 +62,7 @@ impl Node {
 
     async fn clean_session(&self, number: u64) -> Result<(), Refusal> {
         loop {
-            let chunks = self.records_of(&record::chunk_prefix(number)).await?;
+            let chunks = self.records_of(&record::chunks_prefix(number)).await?;
             let mut units: Vec<Unit> =
                 chunks.iter().map(|chunk| delete(chunk.key.clone())).collect();
             let subs = chunks.iter().filter_map(|chunk| record::decode_chunk(&chunk.value)).flatten();
@@ -90,7 +90,7 @@ impl Node {
             delete(record::owed_key(number)),
         ];
         loop {
-            let inbound = self.records_of(&record::inbound_prefix(number)).await?;
+            let inbound = self.records_of(&record::inbounds_prefix(number)).await?;
             units.extend(inbound.iter().map(|found| delete(found.key.clone())));
             let more = inbound.len() == PAGE;
             if !more {

@@ -177,7 +177,7 @@ impl Node {
     async fn load_session(&self, opened: &mut Opened, settled: Option<u64>) -> Result<(), Refusal> {
         let number = opened.record.number;
         let mut subs = Vec::new();
-        for chunk in self.all_records(record::chunk_prefix(number)).await? {
+        for chunk in self.all_records(record::chunks_prefix(number)).await? {
             let damaged = || Refusal::new(Code::Internal, "a session's subscriptions are damaged");
             let at = record::parse_chunk_key(&chunk.key).ok_or_else(damaged)?;
             let own = record::decode_chunk(&chunk.value).ok_or_else(damaged)?;
@@ -191,7 +191,7 @@ impl Node {
         for found in self.all_records(record::owed_key(number).to_vec()).await? {
             opened.owed = OwedRecord::decode(&found.value).unwrap_or_default();
         }
-        for found in self.all_records(record::inbound_prefix(number)).await? {
+        for found in self.all_records(record::inbounds_prefix(number)).await? {
             let id = record::parse_inbound_key(&found.key);
             if let (Some(id), Some(inbound)) = (id, InboundRecord::decode(&found.value)) {
                 opened.inbound.insert(id, inbound);

@@ -8,6 +8,7 @@ mod feed;
 mod give;
 mod publish;
 mod retained;
+mod stored;
 mod subscribe;
 mod wills;
 
@@ -28,9 +29,11 @@ use clarion_core::port::peer::{Ask, Receipt};
 use clarion_core::{Millis, Refusal};
 use give::Queue;
 use retained::Owed;
+use stored::Stored;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use tokio::sync::Notify;
 
 /// Packets that are handled before others have their turn.
 const PACKETS_A_TURN: usize = 256;
@@ -54,6 +57,10 @@ pub(super) struct PeerState {
     feed_begins: Option<u32>,
     /// Retained messages that it is still to be given.
     owed: Option<Box<Owed>>,
+    /// Tells who waits for it that it may have room, or has ended.
+    room: Rc<Notify>,
+    /// Its session outlives the connection.
+    stored: Option<Box<Stored>>,
     /// Timer ticks of silence that end it; 0 = none.
     keep_alive: u64,
     last_heard: u64,
@@ -77,12 +84,17 @@ struct OwnSub {
 impl PeerState {
     /// Whether something must happen before more of it is heard.
     fn is_held(&self) -> bool {
-        self.parked || self.feed_begins.is_some()
+        self.parked
+            || self.feed_begins.is_some()
+            || self.stored.as_ref().is_some_and(|stored| stored.settling.is_some())
     }
 
     /// Whether it has subscribed to this filter, for itself.
     fn has_sub(&self, filter: &str) -> bool {
-        self.subs.iter().any(|sub| *sub.filter == *filter && sub.share.is_none())
+        match &self.stored {
+            Some(stored) => stored.has_sub(filter),
+            None => self.subs.iter().any(|sub| *sub.filter == *filter && sub.share.is_none()),
+        }
     }
 
     /// What it is, of a session.
@@ -233,7 +245,9 @@ impl Shard {
                     packets += list.len();
                     self.peer_unsubscribes(key, token, &list);
                 }
-                Ask::Freed { acked } => self.peer_freed(key, acked),
+                Ask::Freed { acked, exactly_once } => self.peer_freed(key, acked, exactly_once),
+                Ask::Received { number } => self.peer_received(key, number),
+                Ask::Complete { number } => self.peer_completes(key, number),
                 Ask::End { will } => {
                     self.peer_ends(key, will);
                     return bytes.len();
@@ -293,6 +307,7 @@ impl Shard {
         if has_subs {
             self.ask_pages(state, key);
         }
+        self.ask_log_pages(state, key);
     }
 
     /// A peer has ended its connection, or has been told why it ends. Who ends in order finds all that he acked committed.

@@ -31,6 +31,8 @@ impl PeerState {
             feed_turn: 0,
             feed_begins: None,
             owed: None,
+            room: Rc::default(),
+            stored: None,
             // What was heard within a tick counts from its beginning.
             keep_alive: plan.keep_alive.map_or(0, |time| timers::ticks(time) + 1),
             last_heard: 0,
@@ -50,7 +52,7 @@ impl Shard {
         self: &Rc<Self>,
         attach: AttachPeer,
     ) -> Result<SessionKey, NotAttached> {
-        let AttachPeer { mut plan, peer, link, leftover, guard } = attach;
+        let AttachPeer { mut plan, peer, link, leftover, guard, opened } = attach;
         let turn = match self.has_place().and_then(|()| self.enter_client(&plan)) {
             Ok(turn) => turn,
             Err(refusal) => return Err(NotAttached { refusal, link: Some(link) }),
@@ -62,10 +64,14 @@ impl Shard {
             self.context.clients.leave(&plan.client_id, turn, None, None, 0);
             NotAttached { refusal, link: None }
         })?;
-        self.open_peer(key, !plan.auto_feed);
+        let feed = match opened {
+            Some(opened) => self.begin_stored(key, *opened, plan.window) || plan.auto_feed,
+            None => plan.auto_feed,
+        };
+        self.open_peer(key, !feed);
         let this = SessionRef { shard: self.context.index, key };
         if self.context.clients.begun(&plan.client_id, turn, this) {
-            if plan.auto_feed {
+            if feed {
                 self.begin_feed(key, 0);
             }
             if !leftover.is_empty() {
@@ -165,6 +171,7 @@ mod tests {
             owner: None,
             exclusive: false,
             clean: true,
+            expiry_s: 0,
             feed: None,
             auto_feed: false,
             keep_alive: Some(Duration::from_secs(1)),

@@ -29,9 +29,11 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 /// The number of the first log of a subscription (see [`Place::log`]): below are those of the feed.
-const FIRST_LOG: u32 = 2;
+pub(super) const FIRST_LOG: u32 = 2;
 /// The number of the first log that only what is out stands in.
 const FIRST_ORPHAN: u32 = 1 << 24;
+/// Where others have a group, a subscription to a user's topic has this: it is his feed, which a device's cursors read.
+const FEED: &str = "";
 /// QoS 2 deliveries of one session that are not over (design §1.8).
 const QOS2_MAX: usize = 256;
 /// Pages of one session under way.
@@ -205,6 +207,11 @@ impl Stored {
         {
             self.behind.push_back(slot);
         }
+    }
+
+    /// Whether it has subscribed to this filter, for itself.
+    pub(super) fn has_sub(&self, filter: &str) -> bool {
+        self.subs.find(filter, None).is_some()
     }
 
     /// Whether a durable subscription gives the stored messages of this topic.

@@ -4,7 +4,7 @@
 //! Must not know: how packets look.
 
 use super::give::choose;
-use super::{FIRST_LOG, FIRST_ORPHAN, Log, Stored};
+use super::{FEED, FIRST_LOG, FIRST_ORPHAN, Log, Stored};
 use crate::durable::Known;
 use crate::retained;
 use crate::sessions::{LoadedLog, Opened};
@@ -128,7 +128,8 @@ impl Shard {
         let (mut stored, outs) = Stored::new(opened, window);
         let slots: Vec<u32> = stored.subs.iter().map(|(slot, _)| slot).collect();
         let name = |(_, sub): (u32, &StoredSub)| {
-            (sub.filter.clone(), sub.share.clone(), sub.options)
+            let share = sub.share.clone().filter(|share| **share != *FEED);
+            (sub.filter.clone(), share, sub.options)
         };
         let subs = stored.subs.iter().map(name).collect();
         let resumed = Resumed { stored: true, present, subs, outs: outs.clone() };
