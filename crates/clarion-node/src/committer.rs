@@ -215,6 +215,7 @@ fn weigh(unit: &Unit) -> usize {
             clarion_core::port::store::Change::Put(value) => 64 + value.len(),
             clarion_core::port::store::Change::Delete => 64,
         },
+        Unit::Start { channel, .. } => 64 + channel.as_str().len(),
         Unit::Forget { .. } | Unit::Trim { .. } | Unit::Erase { .. } => 64,
     }
 }

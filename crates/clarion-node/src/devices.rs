@@ -371,7 +371,7 @@ impl Node {
         let cursors = self.store().cursors(reader.clone()).await.map_err(store_refusal)?;
         let mut units = vec![delete(device_key(user, device)), delete(number_key(record.number))];
         units.extend(cursors.iter().map(|c| delete(durable_key(&c.channel, record.number))));
-        units.push(Unit::Forget { reader });
+        units.push(Unit::Forget { reader, channel: None });
         self.commit(units).await?;
         let mut topics =
             self.inner.planner.durable_topics.write().unwrap_or_else(PoisonError::into_inner);

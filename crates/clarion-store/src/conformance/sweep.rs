@@ -112,7 +112,7 @@ pub fn empty_channels_give_back_their_names(factory: &dyn Factory) {
     assert_eq!(again.seq, 1);
     assert_ne!(again.epoch, epochs[0], "a new history");
     assert_ne!(again.id, first.id);
-    commit_at(&store, later, vec![Unit::Forget { reader: reader.clone() }]);
+    commit_at(&store, later, vec![Unit::Forget { reader: reader.clone(), channel: None }]);
     sweep_all(&store, later + 30 * HOUR, 2);
     drop(store);
     also_reopened(&mut subject, |store| {

@@ -206,13 +206,22 @@ impl Engine {
         departures: Option<u64>,
     ) -> Result<Option<Arc<Channel>>, Fault> {
         let snapshot = self.db.snapshot();
-        let Some(number) = snapshot.get(&self.ks.names, keys::name(address))? else {
-            return Ok(None);
-        };
-        let number = keys::trailing_number(&number).ok_or_else(|| Fault::damaged("a name"))?;
+        let Some(number) = self.number(&snapshot, address)? else { return Ok(None) };
         let state = self.load(&snapshot, number)?;
         let channel = Channel::new(address.clone(), number, state);
         Ok(Some(self.channels.keep(channel, departures)))
+    }
+
+    /// The number of a channel in this moment of the store.
+    pub(super) fn number(
+        &self,
+        snapshot: &Snapshot,
+        address: &Address,
+    ) -> Result<Option<u32>, Fault> {
+        let Some(value) = snapshot.get(&self.ks.names, keys::name(address))? else {
+            return Ok(None);
+        };
+        keys::trailing_number(&value).ok_or_else(|| Fault::damaged("a name")).map(Some)
     }
 
     /// The name of a channel.
