@@ -184,7 +184,7 @@ pub fn an_erased_message_shows_nowhere(factory: &dyn Factory) {
     let units = [&x, &y].map(|channel| Unit::Trim { channel: channel.clone(), below });
     commit(&store, units.into());
     let gone: Vec<u64> = (0..70).filter(|n| n % 3 == 0).collect();
-    let erasing = |n: &u64| erase(if n % 2 == 0 { &x } else { &y }, n / 2 + 1);
+    let erasing = |n: &u64| erase(if n.is_multiple_of(2) { &x } else { &y }, n / 2 + 1);
     for (unit, again) in gone.iter().map(erasing).zip(gone.iter().map(erasing)) {
         assert_eq!(commit_one(&store, unit), Done::Erased(true));
         assert_eq!(commit_one(&store, again), Done::Erased(false));
