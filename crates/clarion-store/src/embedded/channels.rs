@@ -226,7 +226,16 @@ impl Engine {
 
     /// The name of a channel.
     pub(super) fn address(&self, number: u32) -> Result<Option<Address>, Fault> {
-        let Some(value) = self.db.snapshot().get(&self.ks.names, keys::address(number))? else {
+        self.address_in(&self.db.snapshot(), number)
+    }
+
+    /// The same in this moment of the store.
+    pub(super) fn address_in(
+        &self,
+        snapshot: &Snapshot,
+        number: u32,
+    ) -> Result<Option<Address>, Fault> {
+        let Some(value) = snapshot.get(&self.ks.names, keys::address(number))? else {
             return Ok(None);
         };
         let text = value.split_first().and_then(|(_, text)| std::str::from_utf8(text).ok());

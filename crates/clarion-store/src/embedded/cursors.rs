@@ -164,13 +164,13 @@ impl Engine {
         }
         let prefix = keys::cursors_of(reader.as_bytes());
         let mut found = Vec::new();
-        for item in self.db.snapshot().prefix(&self.ks.cursors, prefix) {
+        let snapshot = self.db.snapshot();
+        for item in snapshot.prefix(&self.ks.cursors, prefix) {
             let (key, value) = item.into_inner()?;
             let number = keys::trailing_number(&key);
-            // Without an address the channel has just given back its name, which it does only without cursors.
-            let Some(channel) = number.map(|n| self.address(n)).transpose()?.flatten() else {
-                continue;
-            };
+            let channel = number.map(|number| self.address_in(&snapshot, number)).transpose()?;
+            // A channel gives back its name only without cursors, and its last cursor may just have gone.
+            let Some(channel) = channel.flatten() else { continue };
             let cursor = codec::cursor(&value, channel, reader.clone());
             found.push(cursor.ok_or_else(|| Fault::damaged("a cursor"))?);
         }
@@ -186,15 +186,22 @@ impl Engine {
         if rules::check_key(reader.as_bytes()).is_err() {
             return Ok(vec![None; channels.len()]);
         }
+        let known: Vec<Option<u32>> =
+            channels.iter().map(|c| self.channels.get(c).map(|known| known.number)).collect();
+        // Taken after the numbers: what a cached channel was committed with is in it.
         let snapshot = self.db.snapshot();
-        let cursor_on = |channel: &Address| {
-            let Some(number) = self.number(&snapshot, channel)? else { return Ok(None) };
+        let cursor_on = |(channel, known): (&Address, Option<u32>)| {
+            let number = match known {
+                Some(number) => Some(number),
+                None => self.number(&snapshot, channel)?,
+            };
+            let Some(number) = number else { return Ok(None) };
             let key = keys::cursor(reader.as_bytes(), number);
             let Some(value) = snapshot.get(&self.ks.cursors, key)? else { return Ok(None) };
             let cursor = codec::cursor(&value, channel.clone(), reader.clone());
             cursor.ok_or_else(|| Fault::damaged("a cursor")).map(Some)
         };
-        channels.iter().map(cursor_on).collect()
+        channels.iter().zip(known).map(cursor_on).collect()
     }
 
     pub(super) fn readers_of(&self, channel: &Address) -> Result<Vec<StoredCursor>, Fault> {
