@@ -11,7 +11,7 @@
 
 mod record;
 
-pub(crate) use record::{decode, encode, key, prefix};
+pub(crate) use record::{decode, encode, key, of_name, prefix};
 
 use crate::clock;
 use crate::node::{Node, store_refusal};

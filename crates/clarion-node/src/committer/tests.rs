@@ -34,6 +34,13 @@ impl Store for ByHand {
     fn cursors(&self, _: Reader) -> BoxFuture<Result<Vec<StoredCursor>, StoreError>> {
         unused()
     }
+    fn cursors_on(
+        &self,
+        _: Reader,
+        _: Vec<Address>,
+    ) -> BoxFuture<Result<Vec<Option<StoredCursor>>, StoreError>> {
+        unused()
+    }
     fn readers(&self, _: Address) -> BoxFuture<Result<Vec<StoredCursor>, StoreError>> {
         unused()
     }
@@ -130,7 +137,8 @@ fn done(batch: &Batch, first: u64) -> Result<Committed, StoreError> {
             duplicate: false,
         })
     });
-    Ok(Committed { durability: Durability::Disk, results: results.collect() })
+    let results = results.collect();
+    Ok(Committed { durability: Durability::Disk, results, refs: Vec::new() })
 }
 
 fn seqs(answer: CommitAnswer) -> Vec<u64> {
