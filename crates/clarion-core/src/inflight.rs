@@ -386,7 +386,9 @@ mod tests {
         }
         assert_eq!(ids, [65_534, 65_535, 1, 2]);
         assert_eq!(inflight.pubrec(ids[1], false, true), Acked::Unknown, "nobody has seen it");
-        assert!(inflight.send_held(ids[1]) && inflight.send_held(ids[2]) && !inflight.send_held(ids[0]));
+        assert!(
+            inflight.send_held(ids[1]) && inflight.send_held(ids[2]) && !inflight.send_held(ids[0])
+        );
         assert_eq!(inflight.pubrec(ids[1], false, true), Acked::Received);
         assert_eq!(inflight.pubcomp(ids[1]), Acked::Wrong, "it is not released");
         assert_eq!(inflight.outs(false).len(), 3, "QoS 1 is not committed while it lasts");

@@ -146,7 +146,12 @@ impl Clients {
     }
 
     /// Whether this one may have a client id.
-    pub(crate) fn may_enter(&self, client: &str, owner: &Option<Arc<str>>, exclusive: bool) -> bool {
+    pub(crate) fn may_enter(
+        &self,
+        client: &str,
+        owner: &Option<Arc<str>>,
+        exclusive: bool,
+    ) -> bool {
         let part = self.part(client);
         !exclusive || part.holders.get(client).is_none_or(|holder| holder.owner == *owner)
     }
@@ -274,7 +279,7 @@ mod tests {
 
     fn will(kind: &str, delay_s: u32) -> Option<Will> {
         let content = Content { kind: Some(kind.into()), ..Content::default() };
-        let publish = PeerPublish { address: Address::all(), content, token: 0 };
+        let publish = PeerPublish { address: Address::all(), content, token: 0, once: None };
         Some(Will { publish, delay_s })
     }
 

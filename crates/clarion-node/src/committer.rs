@@ -12,14 +12,18 @@ use crate::durable::Known;
 use crate::node::store_refusal;
 use crate::planner::Planner;
 use crate::shard::{Hinted, Mail, Mailbox, PeerReply, SessionKey, Shard};
-use crate::{clock, config::NodeConfig, interest::{Interest, ShardSet}, metrics::CommitCounters};
+use crate::sweeper::Trimmable;
+use crate::{
+    clock,
+    config::NodeConfig,
+    interest::{Interest, ShardSet},
+    metrics::CommitCounters,
+};
+use bytes::Bytes;
 use clarion_core::port::store::{
     Batch, Change, Committed, Done, Durability, Expect, Referred, Store, StoreError, Stored, Unit,
 };
-use bytes::Bytes;
-use clarion_core::{
-    Address, AddressKind, Code, Content, Epoch, Message, Millis, Refusal, Seq,
-};
+use clarion_core::{Address, AddressKind, Code, Content, Epoch, Message, Millis, Refusal, Seq};
 use std::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -253,8 +257,8 @@ fn weigh(unit: &Unit) -> usize {
         Unit::Publish(publish) => publish.content.weight() + publish.channel.as_str().len(),
         Unit::Ack { moves, .. } => 64 * (1 + moves.len()),
         Unit::Record { change, .. } => match change {
-            clarion_core::port::store::Change::Put(value) => 64 + value.len(),
-            clarion_core::port::store::Change::Delete => 64,
+            Change::Put(value) => 64 + value.len(),
+            Change::Delete => 64,
         },
         Unit::Start { .. } | Unit::Forget { .. } | Unit::Trim { .. } | Unit::Erase { .. } => 64,
     }
@@ -289,6 +293,7 @@ pub(crate) struct Committer {
     pub(crate) mailboxes: Arc<[Arc<Mailbox>]>,
     pub(crate) counters: Arc<CommitCounters>,
     pub(crate) planner: Arc<Planner>,
+    pub(crate) trimmable: Arc<Trimmable>,
     pub(crate) clock: CommitClock,
     /// Where the publishers wait.
     pub(crate) runtime: tokio::runtime::Handle,
@@ -372,6 +377,10 @@ impl Committer {
                 && publish.channel.kind() == AddressKind::Topic
             {
                 self.planner.durable.filters_of(&publish.channel, &mut publish.refs);
+                if !publish.refs.is_empty() {
+                    // The references are enough, unless it has readers of its own.
+                    self.trimmable.note(&publish.channel);
+                }
             }
         }
     }
@@ -399,6 +408,7 @@ impl Committer {
                 }
             }
         }
+        answers.tell_shards(&self.mailboxes);
         for (mailbox, flushed) in self.mailboxes.iter().zip(answers.flushed) {
             if !flushed.is_empty() {
                 mailbox.post_flushed(flushed);
@@ -413,7 +423,6 @@ impl Committer {
         for (shard, who, answer) in answers.peers {
             self.mailboxes[shard].post(Mail::Published(who, answer));
         }
-        answers.tell_shards(&self.mailboxes);
         // Told from within their runtime, the publishers cost it one wake instead of one each.
         let tasks = answers.tasks;
         self.runtime.spawn(async move {
@@ -546,7 +555,8 @@ impl CommitClock {
         let key = Bytes::from_static(CLOCK_KEY);
         let found = store.records(key, None, 1).await.map_err(store_refusal)?;
         let value = found.first().filter(|record| record.key == CLOCK_KEY);
-        let last = value.and_then(|record| Some(u64::from_be_bytes(record.value[..].try_into().ok()?)));
+        let last =
+            value.and_then(|record| Some(u64::from_be_bytes(record.value[..].try_into().ok()?)));
         Ok(Self { last: last.unwrap_or_default(), ceiling: 0 })
     }
 

@@ -5,12 +5,10 @@
 //! twice, so what a forgotten device left behind is nobody's. Must not know: sessions.
 
 use crate::attach::{Resume, user_tag};
-use crate::{clock, durable};
 use crate::node::{Node, random, store_refusal};
+use crate::{clock, durable};
 use bytes::Bytes;
-use clarion_core::port::store::{
-    Change, Expect, Head, Move, Reader, Record, StoredCursor, Unit,
-};
+use clarion_core::port::store::{Change, Expect, Head, Move, Reader, Record, StoredCursor, Unit};
 use clarion_core::start::{From, floor_of_new};
 use clarion_core::{Address, AddressKind, Code, Cursor, Millis, Refusal};
 

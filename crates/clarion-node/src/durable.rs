@@ -122,7 +122,11 @@ impl Durable {
     }
 
     /// A reader of this channel has gone, and that is committed: if it was the last one nobody is there any more.
-    pub(crate) async fn left(&self, store: &Arc<dyn Store>, channel: &Address) -> Result<(), Refusal> {
+    pub(crate) async fn left(
+        &self,
+        store: &Arc<dyn Store>,
+        channel: &Address,
+    ) -> Result<(), Refusal> {
         let Some(entered) = self.entered(channel) else { return Ok(()) };
         let prefix = Bytes::from(prefix_of(channel));
         if !store.records(prefix, None, 1).await.map_err(store_refusal)?.is_empty() {
@@ -156,6 +160,12 @@ impl Durable {
             interest.filters.matches(topic.id(), |_| has = true);
         }
         has
+    }
+
+    /// Whether a durable reader reads this topic by its name.
+    pub(crate) fn has_name(&self, topic: &Address) -> bool {
+        let interest = self.interest.read().unwrap_or_else(PoisonError::into_inner);
+        interest.topics.contains_key(topic)
     }
 
     /// Whether a durable filter matches this topic.

@@ -126,7 +126,8 @@ impl Node {
                 config,
             }),
         };
-        node.spawn_threads(clock).map_err(|e| Refusal::new(Code::Internal, format!("threads: {e}")))?;
+        node.spawn_threads(clock)
+            .map_err(|e| Refusal::new(Code::Internal, format!("threads: {e}")))?;
         Ok(node)
     }
 
@@ -140,6 +141,7 @@ impl Node {
             mailboxes: inner.mailboxes.clone(),
             counters: inner.commit_counters.clone(),
             planner: inner.planner.clone(),
+            trimmable: inner.trimmable.clone(),
             clock,
             runtime: tokio::runtime::Handle::current(),
         };

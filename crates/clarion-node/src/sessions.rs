@@ -61,7 +61,8 @@ impl Sessions {
 /// Whether a session that nobody holds has ended.
 pub(crate) fn has_expired(record: &SessionRecord, now: Millis) -> bool {
     record.ended_at.is_some_and(|ended| {
-        record.expiry_s != u32::MAX && ended.saturating_add(u64::from(record.expiry_s) * 1000) <= now
+        record.expiry_s != u32::MAX
+            && ended.saturating_add(u64::from(record.expiry_s) * 1000) <= now
     })
 }
 
@@ -89,7 +90,10 @@ pub(crate) fn delete(key: Bytes) -> Unit {
 
 impl Node {
     /// Ends sessions whose time is over. Looks at some above `after`; returns where to go on.
-    pub(crate) async fn sweep_sessions(&self, after: Option<Bytes>) -> Result<Option<Bytes>, Refusal> {
+    pub(crate) async fn sweep_sessions(
+        &self,
+        after: Option<Bytes>,
+    ) -> Result<Option<Bytes>, Refusal> {
         let sessions = &self.inner.sessions;
         if !sessions.any.load(Ordering::Relaxed) {
             return Ok(None);

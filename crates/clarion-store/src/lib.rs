@@ -14,7 +14,6 @@ mod rules;
 use clarion_core::port::store::{Store, StoreError};
 use embedded::{EmbeddedConfig, EmbeddedStore, OpenError};
 use memory::{MemoryConfig, MemoryStore};
-pub use rules::INLINE_MAX;
 use std::path::PathBuf;
 use std::sync::Arc;
 

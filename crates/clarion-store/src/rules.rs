@@ -2,7 +2,7 @@
 //!
 //! Pure. Must not know: where anything is kept.
 
-use clarion_core::port::store::{Head, Move, Page, ReadRange, Reader, StoredCursor};
+use clarion_core::port::store::{Head, INLINE_MAX, Move, Page, ReadRange, Reader, StoredCursor};
 use clarion_core::{
     Address, AddressKind, Code, Content, Cursor, Epoch, Message, Millis, Seq, topic,
 };
@@ -26,9 +26,6 @@ pub(crate) const IDEMPOTENCY_BYTES_MAX: usize = 256;
 pub(crate) const RECORD_BYTES_MAX: usize = 4 << 20;
 /// What a bare reference counts in a log's bytes.
 const REFERENCE_WEIGHT: u64 = 64;
-/// References hold a copy of messages up to this weight, so that a page of them is read alone and outlives the log
-/// that the message stands in. Larger ones are found in that log.
-pub const INLINE_MAX: usize = 16 << 10;
 
 /// Whether references to this message hold a copy. Only topics are matched by filters, and what does not match is not
 /// found when the message is erased.

@@ -22,6 +22,7 @@ pub use setup::{ConnectRefusal, Hello, PeerSetup, SessionTerms, check_connect};
 pub use topics::{TemplateError, UserTopics};
 
 use aliases::{AliasesIn, AliasesOut};
+use clarion_core::inflight::Inflight;
 use clarion_core::port::outlet::Given;
 use clarion_core::port::peer::{
     Ask, Delivery, Gave, Goes, Heard, Out, Peer, PeerPublish, Place, Receipt, Resumed, SubOptions,
@@ -31,7 +32,6 @@ use clarion_core::{Millis, Principal, Refusal};
 use clarion_wire::mqtt::{self, AckKind, Decoded, Disconnect, Packet, Property, Side, Version};
 use connack::Greeting;
 use inbound::Inbound;
-use clarion_core::inflight::Inflight;
 use publish::LastTopic;
 use setup::StoredWill;
 use std::sync::Arc;

@@ -46,8 +46,8 @@ impl Store for ByHand {
     }
     fn records(
         &self,
-        _: bytes::Bytes,
-        _: Option<bytes::Bytes>,
+        _: Bytes,
+        _: Option<Bytes>,
         _: usize,
     ) -> BoxFuture<Result<Vec<Record>, StoreError>> {
         unused()
@@ -58,8 +58,8 @@ impl Store for ByHand {
     fn claim(
         &self,
         _: Millis,
-        _: bytes::Bytes,
-        _: bytes::Bytes,
+        _: Bytes,
+        _: Bytes,
         _: u64,
     ) -> BoxFuture<Result<Option<u64>, StoreError>> {
         unused()
@@ -103,8 +103,7 @@ fn channel() -> Address {
 }
 
 fn publish(text: &'static str) -> Unit {
-    let content =
-        Content { payload: bytes::Bytes::from_static(text.as_bytes()), ..Content::default() };
+    let content = Content { payload: Bytes::from_static(text.as_bytes()), ..Content::default() };
     Unit::Publish(Publish {
         channel: channel(),
         content: Arc::new(content),

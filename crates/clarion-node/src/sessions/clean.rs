@@ -65,7 +65,8 @@ impl Node {
             let chunks = self.records_of(&record::chunks_prefix(number)).await?;
             let mut units: Vec<Unit> =
                 chunks.iter().map(|chunk| delete(chunk.key.clone())).collect();
-            let subs = chunks.iter().filter_map(|chunk| record::decode_chunk(&chunk.value)).flatten();
+            let subs =
+                chunks.iter().filter_map(|chunk| record::decode_chunk(&chunk.value)).flatten();
             let channels: Vec<Address> =
                 subs.filter_map(|(_, sub)| sub.channel().filter(|_| sub.is_durable())).collect();
             units.extend(channels.iter().map(|channel| delete(durable::key(channel, number))));

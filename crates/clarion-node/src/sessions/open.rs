@@ -61,7 +61,11 @@ impl Node {
     }
 
     /// Waits until nobody has the client id's stored session; an older connection of it ends.
-    pub(crate) async fn hold_session(&self, client: &Arc<str>, reason: CloseReason) -> SessionGuard {
+    pub(crate) async fn hold_session(
+        &self,
+        client: &Arc<str>,
+        reason: CloseReason,
+    ) -> SessionGuard {
         let waiting = self.inner.sessions.locks.lock(client);
         tokio::pin!(waiting);
         // It waits from here on, so that one who gets in before it knows that it must go.
@@ -157,7 +161,8 @@ impl Node {
             self.load_session(&mut opened, settled).await?;
         }
         let expect = match (&found, discarded) {
-            (Some((_, version)), _) | (None, Some((_, version))) => Expect::Version(version),
+            (Some((_, version)), _) => Expect::Version(*version),
+            (None, Some((_, version))) => Expect::Version(version),
             (None, None) => Expect::Absent,
         };
         let change = Change::Put(opened.record.encode());
@@ -179,29 +184,28 @@ impl Node {
         let mut subs = Vec::new();
         for chunk in self.all_records(record::chunks_prefix(number)).await? {
             let damaged = || Refusal::new(Code::Internal, "a session's subscriptions are damaged");
-            let at = record::parse_chunk_key(&chunk.key).ok_or_else(damaged)?;
+            let (_, at) = record::parse_chunk_key(&chunk.key).ok_or_else(damaged)?;
             let own = record::decode_chunk(&chunk.value).ok_or_else(damaged)?;
             let slot = |place: u8| at * record::CHUNK as u32 + u32::from(place);
             subs.extend(own.into_iter().map(|(place, sub)| (slot(place), sub)));
         }
         opened.subs = self.load_logs(number, subs, settled).await?;
-        for found in self.all_records(record::window_key(number).to_vec()).await? {
+        for found in self.all_records(record::window_key(number)).await? {
             opened.window = WindowRecord::decode(&found.value).unwrap_or_default();
         }
-        for found in self.all_records(record::owed_key(number).to_vec()).await? {
+        for found in self.all_records(record::owed_key(number)).await? {
             opened.owed = OwedRecord::decode(&found.value).unwrap_or_default();
         }
         for found in self.all_records(record::inbounds_prefix(number)).await? {
             let id = record::parse_inbound_key(&found.key);
-            if let (Some(id), Some(inbound)) = (id, InboundRecord::decode(&found.value)) {
+            if let (Some((_, id)), Some(inbound)) = (id, InboundRecord::decode(&found.value)) {
                 opened.inbound.insert(id, inbound);
             }
         }
         Ok(())
     }
 
-    async fn all_records(&self, prefix: Vec<u8>) -> Result<Vec<Record>, Refusal> {
-        let prefix = Bytes::from(prefix);
+    async fn all_records(&self, prefix: Bytes) -> Result<Vec<Record>, Refusal> {
         let mut all: Vec<Record> = Vec::new();
         loop {
             let after = all.last().map(|record| record.key.clone());

@@ -29,10 +29,10 @@ use clarion_core::port::peer::{Ask, Receipt};
 use clarion_core::{Millis, Refusal};
 use give::Queue;
 use retained::Owed;
-use stored::Stored;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use stored::Stored;
 use tokio::sync::Notify;
 
 /// Packets that are handled before others have their turn.

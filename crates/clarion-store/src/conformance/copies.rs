@@ -1,7 +1,7 @@
 //! References that hold a copy of their message.
 
 use super::*;
-use crate::rules::INLINE_MAX;
+use clarion_core::port::store::INLINE_MAX;
 use clarion_core::port::store::{Committed, Referred};
 use clarion_core::{MessageId, Sender};
 

@@ -10,7 +10,8 @@ use super::codec::{self, Body, Header};
 use super::engine::{Engine, Fault};
 use super::keys;
 use super::writer::{Staged, Writer};
-use crate::rules::{self, INLINE_MAX};
+use crate::rules;
+use clarion_core::port::store::INLINE_MAX;
 use clarion_core::{Address, Millis, Seq};
 use fjall::{OwnedWriteBatch, Readable, Slice};
 

@@ -9,7 +9,7 @@ use super::properties::{self, Extra};
 use super::subscribe::Feed;
 use super::{DIALECT, MqttPeer};
 use clarion_core::port::outlet::{CloseReason, Given, Outlet};
-use clarion_core::port::peer::{Delivery, Place, Gave, Taking};
+use clarion_core::port::peer::{Delivery, Gave, Place, Taking};
 use clarion_core::subscription::Gap;
 use clarion_core::{Address, AddressKind, Content, Epoch, Message, Millis, Verb};
 use clarion_wire::mqtt::{self, Property, PublishHead, Qos, Version};

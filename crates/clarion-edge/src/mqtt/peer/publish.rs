@@ -86,8 +86,7 @@ impl MqttPeer {
                 self.inbound.begin(asked);
                 self.inbound.handed_on(asked);
                 publish.token = asked.token();
-                publish.once =
-                    (self.stored && asked.qos == Qos::ExactlyOnce).then_some(asked.id);
+                publish.once = (self.stored && asked.qos == Qos::ExactlyOnce).then_some(asked.id);
                 Ask::Publish(publish)
             }
             Err(_) if packet.qos == Qos::AtMostOnce => {
@@ -127,12 +126,8 @@ impl MqttPeer {
         now: Millis,
     ) -> Result<Box<PeerPublish>, Refusal> {
         let address = self.target(topic)?;
-        let mut publish = Box::new(PeerPublish {
-            address,
-            content: Content::default(),
-            token: 0,
-            once: None,
-        });
+        let mut publish =
+            Box::new(PeerPublish { address, content: Content::default(), token: 0, once: None });
         let content = &mut publish.content;
         let Publish { properties, payload, qos, retain, .. } = packet;
         properties::fill(content, properties, payload, *qos, *retain, &self.config)?;

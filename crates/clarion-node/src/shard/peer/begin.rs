@@ -70,7 +70,11 @@ impl Shard {
         };
         self.open_peer(key, !feed);
         let this = SessionRef { shard: self.context.index, key };
-        if self.context.clients.begun(&plan.client_id, turn, this) {
+        let still = self.context.clients.begun(&plan.client_id, turn, this);
+        if still && self.is_wanted(key) {
+            // The next one with its client id waits for it since before it could be found.
+            self.close_peer(key, CloseReason::TakenOver);
+        } else if still {
             if feed {
                 self.begin_feed(key, 0);
             }
@@ -84,6 +88,12 @@ impl Shard {
         tokio::task::spawn_local(watch_duplex(self.clone(), key, link, reader));
         self.context.mailbox.nudge();
         Ok(key)
+    }
+
+    fn is_wanted(&self, key: SessionKey) -> bool {
+        let mut state = self.state.borrow_mut();
+        let peer = state.sessions.get_mut(key).and_then(PeerState::of);
+        peer.and_then(|peer| peer.stored.as_ref()).is_some_and(|stored| stored.is_wanted())
     }
 
     /// Takes the client id, before anything begins that could not be undone. Returns the session's turn.

@@ -14,11 +14,12 @@ mod pages;
 mod resume;
 mod subscribe;
 
-pub(in crate::shard) use subscribe::{Change, Settling};
+pub(in crate::shard) use inbound::Once;
+pub(in crate::shard) use subscribe::Settling;
 
 use super::PeerState;
 use crate::sessions::SessionGuard;
-use crate::shard::session::{Role, Session};
+use crate::shard::session::Session;
 use crate::shard::{SessionKey, Shard, State};
 use clarion_core::durable::record::{InboundRecord, SessionRecord};
 use clarion_core::durable::subs::{Merged, Subs};
@@ -144,6 +145,11 @@ impl Stored {
         PeerState::of(session)?.stored.as_deref_mut()
     }
 
+    /// Whether another connection waits for it.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.guard.is_wanted()
+    }
+
     /// Its number.
     pub(in crate::shard) fn number(&self) -> u64 {
         self.record.number
@@ -245,10 +251,5 @@ impl Shard {
             state.stored_acks.push(key);
             state.timers.acks_wait();
         }
-    }
-
-    /// Whether a session that has ended may still have something to write.
-    pub(super) fn is_stored(session: &Session) -> bool {
-        matches!(&session.role, Role::Peer(peer) if peer.stored.is_some())
     }
 }

@@ -133,7 +133,12 @@ impl Shard {
     }
 
     /// A peer unsubscribes.
-    pub(super) fn peer_unsubscribes(self: &Rc<Self>, key: SessionKey, token: u32, list: &[Unsubscribe]) {
+    pub(super) fn peer_unsubscribes(
+        self: &Rc<Self>,
+        key: SessionKey,
+        token: u32,
+        list: &[Unsubscribe],
+    ) {
         if self.has_stored(key) {
             return self.stored_unsubscribes(key, token, list);
         }

@@ -3,7 +3,7 @@
 use super::subscribe::filter;
 use super::*;
 use clarion_core::port::outlet::Given;
-use clarion_core::port::peer::{FeedPlace, Taking};
+use clarion_core::port::peer::{Place, Taking};
 use clarion_wire::mqtt::SubscribeFilter;
 
 fn stored(channel: Address, seq: u64, payload: &'static [u8]) -> Message {
@@ -88,12 +88,12 @@ fn an_ack_tells_the_place() {
         // A live one is in no history.
         give(&mut session, &own(0));
         let acked = |ask| match ask {
-            Ask::Freed { acked } => acked,
+            Ask::Freed { acked, .. } => acked,
             other => panic!("{other:?}"),
         };
-        let all = FeedPlace { channel: 1, epoch: 9, seq: 6 };
+        let all = Place { log: 1, epoch: 9, seq: 6 };
         assert_eq!(acked(session.ack(AckKind::Puback, 2, 0)), Some(all));
-        let own = FeedPlace { channel: 0, epoch: 9, seq: 5 };
+        let own = Place { log: 0, epoch: 9, seq: 5 };
         assert_eq!(acked(session.ack(AckKind::Puback, 1, 0)), Some(own));
         assert_eq!(acked(session.ack(AckKind::Puback, 3, 0)), None);
         assert!(session.said().is_empty());
@@ -107,12 +107,12 @@ fn exactly_once_is_acked_by_pubcomp() {
     give(&mut session, &own(5));
     give(&mut session, &own(6));
     assert!(matches!(session.ack(AckKind::Pubrec, 1, 0), Ask::Nothing));
-    let place = |seq| Some(FeedPlace { channel: 0, epoch: 9, seq });
+    let place = |seq| Some(Place { log: 0, epoch: 9, seq });
     assert!(
-        matches!(session.ack(AckKind::Pubcomp, 1, 0), Ask::Freed { acked } if acked == place(5))
+        matches!(session.ack(AckKind::Pubcomp, 1, 0), Ask::Freed { acked, .. } if acked == place(5))
     );
     assert!(
-        matches!(session.ack(AckKind::Pubrec, 2, 0x80), Ask::Freed { acked } if acked == place(6))
+        matches!(session.ack(AckKind::Pubrec, 2, 0x80), Ask::Freed { acked, .. } if acked == place(6))
     );
 }
 

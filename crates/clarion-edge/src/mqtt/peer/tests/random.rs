@@ -181,8 +181,17 @@ impl World {
         }
         let message = on_topic(TOPICS[topic], b"hi");
         let ids = &[1, 200][..ids];
-        let delivery =
-            Delivery { message: &message, qos, retain: false, ids, check: true, now: NOW };
+        let delivery = Delivery {
+            message: &message,
+            qos,
+            retain: false,
+            ids,
+            check: true,
+            place: None,
+            number: None,
+            dup: false,
+            now: NOW,
+        };
         if self.session.peer.give(delivery, &mut self.session.out) == Gave::Head {
             self.read(b"hi");
         }

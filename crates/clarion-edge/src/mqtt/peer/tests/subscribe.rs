@@ -183,7 +183,17 @@ fn what_rules_cover_in_part_is_checked_message_by_message() {
         let secret = on_topic("secret/x", b"");
         let plain = on_topic("a/x", b"");
         let mut give = |message, check| {
-            let delivery = Delivery { message, qos: 0, retain: false, ids: &[], check, now: NOW };
+            let delivery = Delivery {
+                message,
+                qos: 0,
+                retain: false,
+                ids: &[],
+                check,
+                place: None,
+                number: None,
+                dup: false,
+                now: NOW,
+            };
             session.peer.give(delivery, &mut Vec::new())
         };
         assert_eq!(give(&secret, true), Gave::Passed);

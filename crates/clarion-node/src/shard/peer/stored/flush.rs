@@ -51,7 +51,7 @@ impl Stored {
         window
     }
 
-    fn log_name(&self, log: u32) -> Option<&str> {
+    pub(super) fn log_name(&self, log: u32) -> Option<&str> {
         match log.checked_sub(FIRST_ORPHAN) {
             Some(orphan) => self.orphans.get(orphan as usize).map(|name| &**name),
             None => {
@@ -80,7 +80,11 @@ impl Stored {
         if window {
             let key = record::window_key(number);
             let record = self.window(outs);
-            units.push(if record.outs.is_empty() { delete(key) } else { put(key, record.encode()) });
+            units.push(if record.outs.is_empty() {
+                delete(key)
+            } else {
+                put(key, record.encode())
+            });
         }
         let received = std::mem::take(&mut self.received);
         self.flight = Some(Flight { held: self.held.len(), received, logs, window });
@@ -127,7 +131,12 @@ impl Shard {
     }
 
     /// A flush is over: what waited for it goes out.
-    pub(in crate::shard) fn stored_flushed(&self, state: &mut State, key: SessionKey, committed: bool) {
+    pub(in crate::shard) fn stored_flushed(
+        &self,
+        state: &mut State,
+        key: SessionKey,
+        committed: bool,
+    ) {
         if !committed {
             self.context.counters.flush_failures.add(1);
         }
@@ -224,7 +233,7 @@ impl Shard {
 
 impl Stored {
     /// What a failed flush was to write is unwritten again.
-    fn fly_again(&mut self, flight: Flight) {
+    pub(super) fn fly_again(&mut self, flight: Flight) {
         for (slot, turn) in flight.logs {
             if let Some(log) = self.log(slot).filter(|log| log.turn == turn)
                 && !std::mem::replace(&mut log.dirty, true)

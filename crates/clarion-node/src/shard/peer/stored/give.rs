@@ -78,7 +78,13 @@ impl Giving<'_> {
         given
     }
 
-    fn hold(&self, session: &mut Session, place: Place, message: &Arc<Message>, way: Merged) -> bool {
+    fn hold(
+        &self,
+        session: &mut Session,
+        place: Place,
+        message: &Arc<Message>,
+        way: Merged,
+    ) -> bool {
         let Some(number) = session.outlet.peer().and_then(|peer| peer.hold(place)) else {
             return false;
         };
@@ -141,7 +147,7 @@ fn takes_doubt(session: &mut Session, message: &Message, started: u64) -> bool {
 }
 
 impl Shard {
-    pub(super) fn giving(&self, state: &State) -> Giving<'_> {
+    pub(in crate::shard::peer) fn giving(&self, state: &State) -> Giving<'_> {
         Giving {
             context: &self.context,
             tick: state.timers.now(),
@@ -151,7 +157,12 @@ impl Shard {
     }
 
     /// A committed record: to every stored session that reads its log.
-    pub(in crate::shard) fn deliver_log(&self, state: &mut State, log: &Address, message: &Arc<Message>) {
+    pub(in crate::shard) fn deliver_log(
+        &self,
+        state: &mut State,
+        log: &Address,
+        message: &Arc<Message>,
+    ) {
         if !state.live.get(log).is_some_and(|live| !live.logs.is_empty()) {
             return;
         }
@@ -186,7 +197,13 @@ impl Shard {
     }
 
     /// A log has grown up to here, and its records did not fit into the mailbox.
-    pub(in crate::shard) fn raise_logs(&self, state: &mut State, log: &Address, epoch: Epoch, seq: Seq) {
+    pub(in crate::shard) fn raise_logs(
+        &self,
+        state: &mut State,
+        log: &Address,
+        epoch: Epoch,
+        seq: Seq,
+    ) {
         let State { live, sessions, dirty, .. } = state;
         let Some(live) = live.get(log) else { return };
         for entry in &live.logs {
@@ -203,7 +220,12 @@ impl Shard {
 }
 
 /// One session is told of a record of one of its logs.
-fn hint(giving: &Giving<'_>, session: &mut Session, slot: u32, message: &Arc<Message>) -> Option<Hint> {
+fn hint(
+    giving: &Giving<'_>,
+    session: &mut Session,
+    slot: u32,
+    message: &Arc<Message>,
+) -> Option<Hint> {
     let log: &mut Log = Stored::of(session)?.log(slot)?;
     let (epoch, seq) = (message.epoch, message.seq);
     if !log.sub.is_live() {

@@ -21,9 +21,11 @@ impl Stored {
 
 /// The stored part of a waiter's session, if its log is still there.
 fn stored_of<'a>(session: &'a mut Session, waiter: &Waiter) -> Option<&'a mut Stored> {
-    Stored::of(session).filter(|stored| stored.logs.len() > waiter.sub as usize).and_then(|stored| {
-        if stored.waits(waiter) { Some(stored) } else { None }
-    })
+    Stored::of(session).filter(|stored| stored.logs.len() > waiter.sub as usize).and_then(
+        |stored| {
+            if stored.waits(waiter) { Some(stored) } else { None }
+        },
+    )
 }
 
 impl Shard {
@@ -69,7 +71,12 @@ impl Shard {
     }
 
     /// A page is here. What the log has lost counts as acked.
-    pub(in crate::shard) fn log_page_opened(&self, state: &mut State, waiter: &Waiter, page: &Page) -> bool {
+    pub(in crate::shard) fn log_page_opened(
+        &self,
+        state: &mut State,
+        waiter: &Waiter,
+        page: &Page,
+    ) -> bool {
         let Some(session) = state.sessions.get_mut(waiter.key) else { return false };
         let Some(stored) = stored_of(session, waiter) else {
             if let Some(stored) = Stored::of(session) {
@@ -121,7 +128,9 @@ impl Shard {
                 giving.has_log_room(session, qos, message.content.payload.len())
             }
         };
-        let Some(log) = Stored::of(session).and_then(|stored| stored.log(slot)) else { return false };
+        let Some(log) = Stored::of(session).and_then(|stored| stored.log(slot)) else {
+            return false;
+        };
         let step = match (log.sub.offer(message.seq, done, room), way) {
             (Offer::Deliver, Choice::Give(way)) => {
                 if giving.give_log(session, slot, message, way) {
@@ -170,7 +179,7 @@ impl Shard {
 
 impl PeerState {
     /// Whether a log of its is behind.
-    pub(super) fn has_log_behind(&self) -> bool {
+    pub(in crate::shard::peer) fn has_log_behind(&self) -> bool {
         self.stored.as_ref().is_some_and(|stored| !stored.behind.is_empty())
     }
 }

@@ -154,7 +154,7 @@ impl Shard {
         }
         self.begin_logs(state, key);
         for (filter, options, after) in owed.filters {
-            self.owe_retained_after(state, key, filter, options, after);
+            self.owe_retained_after(state, key, filter, options, after.map(Into::into));
         }
         drop(guard);
         if !outs.is_empty() {
@@ -192,7 +192,8 @@ impl Shard {
     async fn load_logs(self: Rc<Self>, key: SessionKey, logs: Vec<(u32, u16, Address)>) {
         for part in logs.chunks(HEADS_AT_ONCE) {
             let Ok(_turn) = self.loads.acquire().await else { return };
-            let channels: Vec<Address> = part.iter().map(|(_, _, channel)| channel.clone()).collect();
+            let channels: Vec<Address> =
+                part.iter().map(|(_, _, channel)| channel.clone()).collect();
             let heads = self.context.store.heads(channels).await;
             let mut guard = self.state.borrow_mut();
             let state = &mut *guard;
@@ -268,9 +269,11 @@ impl Shard {
             stored.and_then(|stored| stored.log_name(out.place.log).map(str::to_owned))
         };
         let Some(name) = name else { return Ok(None) };
-        let failed = |error| tracing::warn!(%error, "a session ends: what is out could not be read");
+        let failed =
+            |error| tracing::warn!(%error, "a session ends: what is out could not be read");
         if let Some(message) = retained::of_name(&name) {
-            let found = self.context.store.records(message.clone(), None, 1).await.map_err(failed)?;
+            let found =
+                self.context.store.records(message.clone(), None, 1).await.map_err(failed)?;
             let found = found.into_iter().find(|found| found.key == message);
             return Ok(found.and_then(|found| retained::decode(found.value)));
         }

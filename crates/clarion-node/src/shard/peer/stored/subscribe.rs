@@ -85,7 +85,9 @@ impl Stored {
         let channel = self.subs.get(slot).and_then(StoredSub::channel);
         let has_log = self.log(slot).is_some();
         match (what, channel) {
-            (Subscribing::New { starts: true } | Subscribing::Raised, Some(channel)) if !has_log => {
+            (Subscribing::New { starts: true } | Subscribing::Raised, Some(channel))
+                if !has_log =>
+            {
                 self.turn = self.turn.wrapping_add(1);
                 self.set_log(slot, Some(Log::new(channel.clone(), Cursor::default(), self.turn)));
                 change.enters.push(channel.clone());
@@ -217,7 +219,13 @@ impl Shard {
         }
     }
 
-    pub(super) fn leave_log(&self, state: &mut State, key: SessionKey, slot: u32, channel: &Address) {
+    pub(super) fn leave_log(
+        &self,
+        state: &mut State,
+        key: SessionKey,
+        slot: u32,
+        channel: &Address,
+    ) {
         let entry = LogEntry { session: key.index, slot };
         if let Some(live) = state.live.get_mut(channel) {
             if let Some(at) = live.logs.iter().position(|other| *other == entry) {
@@ -228,7 +236,12 @@ impl Shard {
     }
 
     /// All of a stored session leaves the lists.
-    pub(in crate::shard::peer) fn leave_stored(&self, state: &mut State, key: SessionKey, peer: &PeerState) {
+    pub(in crate::shard::peer) fn leave_stored(
+        &self,
+        state: &mut State,
+        key: SessionKey,
+        peer: &PeerState,
+    ) {
         let Some(stored) = &peer.stored else { return };
         for (slot, sub) in stored.subs.iter().filter(|(_, sub)| sub.tail.is_none()) {
             self.forget_topic(state, key, &sub.filter, sub.share.as_deref());
@@ -265,7 +278,8 @@ impl Shard {
                     RetainHandling::IfNew => is_new,
                     RetainHandling::Never => false,
                 };
-                if wants && wanted.share.is_none() && self.context.retained.may_have(&wanted.filter) {
+                if wants && wanted.share.is_none() && self.context.retained.may_have(&wanted.filter)
+                {
                     retained.push((wanted.filter, wanted.options));
                 }
             }
@@ -356,7 +370,12 @@ impl Shard {
         };
         let (number, chunks) = planned;
         if chunks.is_empty() {
-            return self.change_settled(key, &Change::default(), 0, &Ok((durability(), Vec::new())));
+            return self.change_settled(
+                key,
+                &Change::default(),
+                0,
+                &Ok((durability(), Vec::new())),
+            );
         }
         let stamp = Arc::new(AtomicU64::new(0));
         let change = Arc::new(change);
@@ -384,9 +403,17 @@ impl Shard {
     }
 
     /// A change is committed, or is not.
-    fn change_settled(self: &Rc<Self>, key: SessionKey, change: &Change, at: Millis, answer: &CommitAnswer) {
+    fn change_settled(
+        self: &Rc<Self>,
+        key: SessionKey,
+        change: &Change,
+        at: Millis,
+        answer: &CommitAnswer,
+    ) {
         let results = match answer {
-            Ok((_, results)) if !results.iter().any(|done| matches!(done, Done::Refused(_))) => results,
+            Ok((_, results)) if !results.iter().any(|done| matches!(done, Done::Refused(_))) => {
+                results
+            }
             _ => return self.change_failed(key),
         };
         self.leave_interest(&change.leaves);
@@ -474,7 +501,9 @@ impl Shard {
             let mut change = Change::default();
             {
                 let mut state = self.state.borrow_mut();
-                let Some(stored) = state.sessions.get_mut(key).and_then(Stored::of) else { continue };
+                let Some(stored) = state.sessions.get_mut(key).and_then(Stored::of) else {
+                    continue;
+                };
                 if stored.settling.is_some() {
                     continue;
                 }
