@@ -95,7 +95,7 @@ impl Node {
         let config = Arc::new(config);
         let planner = Arc::new(Planner {
             config: config.clone(),
-            durable,
+            durable: Arc::new(durable),
             number: u32::from_be_bytes(random()?),
             // Gates see its low half as numbers: a restart begins elsewhere.
             live_counter: AtomicU64::new(u64::from(u32::from_be_bytes(random()?))),
@@ -140,7 +140,7 @@ impl Node {
             interest: inner.interest.clone(),
             mailboxes: inner.mailboxes.clone(),
             counters: inner.commit_counters.clone(),
-            planner: inner.planner.clone(),
+            durable: inner.planner.durable.clone(),
             trimmable: inner.trimmable.clone(),
             clock,
             runtime: tokio::runtime::Handle::current(),
