@@ -13,10 +13,10 @@ fn parse(line: &str) -> Result<Args, clap::Error> {
 
 #[test]
 fn every_workload_has_defaults() {
-    for workload in ["fanout", "pairs", "idle", "connect"] {
+    for workload in ["fanout", "pairs", "idle", "connect", "offline"] {
         let common = parse(workload).unwrap().common;
         assert_eq!((common.host.as_str(), common.port), ("127.0.0.1", None), "{workload}");
-        assert_eq!((common.version, common.qos), (Version::V311, Qos::AtMostOnce), "{workload}");
+        assert_eq!((common.version, common.qos), (None, None), "{workload}");
         assert_eq!((common.payload, common.rounds, common.compare), (200, 1, None), "{workload}");
     }
 }
@@ -28,7 +28,7 @@ fn options_stand_before_and_behind_the_workload() {
         "--version 5 --qos 1 --tls --websocket --compare mosquitto --rounds 3 --port 7 fanout",
     ] {
         let common = parse(line).unwrap().common;
-        assert_eq!((common.version, common.qos), (Version::V5, Qos::AtLeastOnce));
+        assert_eq!((common.version, common.qos), (Some(Version::V5), Some(Qos::AtLeastOnce)));
         assert!(common.tls && common.websocket && common.compare == Some(Rival::Mosquitto));
         assert_eq!((common.rounds, common.port), (3, Some(7)));
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::bench::mqtt::link::Layers;
+use crate::bench::mqtt::{client::Session, link::Layers};
 use clarion_wire::mqtt::{Qos, Version};
 use std::{
     io::{Read, Write},
@@ -40,7 +40,7 @@ fn with_broker(script: impl FnOnce(Broker) + Send + 'static) -> (Plan, JoinHandl
 fn open(plan: &Plan) -> Result<Pool, BenchError> {
     let mut pool = Pool::new(plan)?;
     let subscription = Some(("t".to_owned(), Qos::ExactlyOnce));
-    let wish = Wish { client_id: "c".into(), from: None, subscription };
+    let wish = Wish { client_id: "c".into(), from: None, session: Session::Clean, subscription };
     let (mut latency, progress) = (Histogram::new(), Progress::new(false));
     pool.open([wish].into_iter(), 1, &mut latency, &progress)?;
     Ok(pool)
@@ -66,15 +66,17 @@ fn everything_is_acked_however_it_is_cut() {
         broker.0.read_exact(&mut [0]).unwrap_err();
     });
     let mut pool = open(&plan).unwrap();
-    let mut messages = Vec::new();
+    let (mut messages, mut released) = (Vec::new(), 0);
     while messages.len() < 4 {
         let hear = |_, heard: Heard<'_>| match heard {
             Heard::Message(payload) => messages.extend_from_slice(payload),
+            Heard::Held => {}
+            Heard::Released => released += 1,
             other => panic!("{other:?}"),
         };
         assert!(pool.wake(Some(QUIET), hear).unwrap(), "{messages:?}");
     }
-    assert_eq!(messages, b"ABCE");
+    assert_eq!((messages.as_slice(), released), (&b"ABCE"[..], 1));
     pool.send_from(0, |client, out| client.put_publish(out, "t", Qos::ExactlyOnce, b"D")).unwrap();
     let mut acked = false;
     while !acked {
