@@ -50,10 +50,8 @@ pub(super) struct Wish {
 pub(super) enum Session {
     /// Nothing, and it forgets what it has.
     Clean,
-    /// A session that begins now; below 5 nobody can say that an older one must go.
-    Begin,
-    /// The session that it has.
-    Resume,
+    /// The session that it has, else a new one. Not even the first time a clean start: Mosquitto does not save what began so.
+    Kept,
 }
 
 /// What a client has learned.
@@ -302,14 +300,9 @@ impl Client {
         let wish = self.wish.as_ref();
         let (client_id, session) =
             wish.map_or(("", Session::Clean), |wish| (&wish.client_id, wish.session));
-        let clean = match session {
-            Session::Clean => true,
-            Session::Begin => self.version == Version::V5,
-            Session::Resume => false,
-        };
         let connect = Connect {
             version: self.version,
-            clean,
+            clean: session == Session::Clean,
             keep_alive: KEEP_ALIVE,
             client_id,
             will: None,
@@ -318,7 +311,7 @@ impl Client {
             properties: Properties::default(),
         };
         let most = iter::once(Property::ReceiveMaximum(u16::MAX));
-        let kept = (session != Session::Clean).then_some(Property::SessionExpiry(SESSION_EXPIRY_S));
+        let kept = (session == Session::Kept).then_some(Property::SessionExpiry(SESSION_EXPIRY_S));
         mqtt::connect(out, &connect, most.chain(kept), iter::empty());
     }
 

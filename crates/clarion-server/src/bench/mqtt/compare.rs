@@ -95,7 +95,6 @@ impl Share {
         let figure = match self.measure {
             "kib_per_connection" => report.server.as_ref().and_then(|s| s.kib_per_connection),
             "seconds" => Some(report.seconds),
-            _ if report.messages == 0 => Some(f64::NAN),
             _ => report.cpu_s_per_million(),
         };
         figure.ok_or_else(|| BenchError::Other("the server's process is not known (--pid)".into()))

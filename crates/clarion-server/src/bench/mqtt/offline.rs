@@ -256,7 +256,7 @@ fn open(
     pool.open_hearing(wishes, ground.opening, ground.progress, |_, heard| {
         old += u32::from(heard == Heard::Present);
     })?;
-    if session == Session::Begin && old > 0 && ground.plan.version != Version::V31 {
+    if session == Session::Kept && old > 0 && ground.plan.version != Version::V31 {
         return Err(BenchError::Other(format!(
             "the broker has {old} sessions of an earlier run with the same process id"
         )));
@@ -278,7 +278,7 @@ fn wish(
 fn begin(ground: &Ground<'_>, load: &Load) -> Result<(), BenchError> {
     let numbers: Vec<u32> = (0..load.sessions).collect();
     let subscription = |n| Some((load.filter(load.group_of(n)), ground.subscribe_qos));
-    open(ground, &numbers, Session::Begin, subscription)?.leave(ground.progress, |_, _| {})
+    open(ground, &numbers, Session::Kept, subscription)?.leave(ground.progress, |_, _| {})
 }
 
 /// Clean starts take all sessions away.

@@ -63,7 +63,7 @@ pub(super) fn run(ground: &Ground<'_>, load: &Load) -> Result<Report, BenchError
     let clock = drain.clock;
     let wishes = (0..load.sessions).map(|session| {
         begun.borrow_mut().push(clock.micros());
-        wish(ground, session, Session::Resume, None)
+        wish(ground, session, Session::Kept, None)
     });
     pool.open_hearing(wishes, ground.opening, ground.progress, |place, heard| {
         drain.hear(place, heard);
