@@ -76,7 +76,7 @@ impl Broker {
     }
 
     /// This executable as a server, with these settings.
-    pub(super) fn clarion(dress: Dress, settings: &[&str]) -> Result<Self, BenchError> {
+    pub(super) fn clarion(dress: Dress, settings: &[String]) -> Result<Self, BenchError> {
         let dir = Dir::new("clarion")?;
         let ready = dir.path().join("ready");
         let mut command = guarded(std::env::current_exe()?);
@@ -86,7 +86,7 @@ impl Broker {
             command.arg("--set").arg(format!("listeners.{name}.bind=127.0.0.1:0"));
         }
         for setting in settings {
-            command.args(["--set", setting]);
+            command.arg("--set").arg(setting);
         }
         if dress.tls {
             let (certificate, key) = certificate(&dir)?;

@@ -1,4 +1,4 @@
-//! One MQTT client: CONNECT, one subscription if it wants one, publishes, acks to everything, DISCONNECT if it is told to.
+//! One MQTT client: CONNECT, subscriptions if it wants any, publishes, acks to everything, DISCONNECT if it is told to.
 //!
 //! Invariants: all that one reading brought is handled and acked with one write; an unfinished packet is all that a
 //! connection keeps. Must not know: what is published, or what for.
@@ -21,6 +21,8 @@ use super::{
 
 /// Longer than any measurement: nobody has to ping.
 const KEEP_ALIVE: u16 = 7200;
+/// Filters in one SUBSCRIBE.
+const SUBSCRIBE_AT_ONCE: u32 = 500;
 /// How long a session stays that is to stay: longer than any measurement, and no longer than brokers grant by default.
 const SESSION_EXPIRY_S: u32 = 86_400;
 /// Publishes without an ack, unless the broker takes fewer.
@@ -43,6 +45,8 @@ pub(super) struct Wish {
     pub(super) from: Option<IpAddr>,
     pub(super) session: Session,
     pub(super) subscription: Option<(String, Qos)>,
+    /// Further subscriptions, to topics that nobody publishes to.
+    pub(super) beside: u32,
 }
 
 /// What the broker is to keep of it.
@@ -244,7 +248,7 @@ impl Client {
                 for code in suback.codes {
                     accepted("SUBSCRIBE", *code)?;
                 }
-                self.ready(hear);
+                self.subscribed(out, hear);
             }
             Packet::Disconnect(disconnect) => {
                 let reason = disconnect.reason;
@@ -278,16 +282,24 @@ impl Client {
             self.ready(hear);
             return Ok(());
         };
-        let filter = SubscribeFilter {
-            filter: topic.as_str().into(),
-            qos: *qos,
-            no_local: false,
-            retain_as_published: false,
-            retain_handling: 0,
-        };
+        let filter = filter(topic, *qos);
         mqtt::subscribe(out, self.version, 1, iter::once(filter), iter::empty());
         self.stage = Stage::Subscribing;
         Ok(())
+    }
+
+    /// Subscribes what is left, some at a time.
+    fn subscribed(&mut self, out: &mut Vec<u8>, hear: &mut impl FnMut(Heard<'_>)) {
+        let Some(wish) = self.wish.as_mut().filter(|wish| wish.beside > 0) else {
+            return self.ready(hear);
+        };
+        let rest = wish.beside.saturating_sub(SUBSCRIBE_AT_ONCE);
+        let topics = (rest..wish.beside).map(|n| format!("beside/{}/{n}", wish.client_id));
+        let topics: Vec<String> = topics.collect();
+        wish.beside = rest;
+        let qos = wish.subscription.as_ref().map_or(Qos::AtMostOnce, |(_, qos)| *qos);
+        let filters = topics.iter().map(|topic| filter(topic, qos));
+        mqtt::subscribe(out, self.version, 1, filters, iter::empty());
     }
 
     fn ready(&mut self, hear: &mut impl FnMut(Heard<'_>)) {
@@ -356,6 +368,16 @@ impl Client {
     /// Sends packets.
     pub(super) fn send(&mut self, desk: &mut Desk, packets: &[u8]) -> io::Result<()> {
         self.link.send(&mut desk.buffers, packets)
+    }
+}
+
+fn filter(topic: &str, qos: Qos) -> SubscribeFilter<'_> {
+    SubscribeFilter {
+        filter: topic.into(),
+        qos,
+        no_local: false,
+        retain_as_published: false,
+        retain_handling: 0,
     }
 }
 

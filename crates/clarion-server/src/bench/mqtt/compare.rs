@@ -49,7 +49,10 @@ fn start(args: &Args, who: usize) -> Result<Broker, BenchError> {
         _ => None,
     };
     match who {
-        0 => Broker::clarion(dress, offline.map_or(&[], |offline| offline.settings())),
+        0 => {
+            let settings = offline.map(|offline| offline.settings()).unwrap_or_default();
+            Broker::clarion(dress, &settings)
+        }
         _ => Broker::mosquitto(dress, offline.map(|offline| &offline.autosave)),
     }
 }

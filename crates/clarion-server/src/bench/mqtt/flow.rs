@@ -132,6 +132,7 @@ pub(super) fn run(ground: &Ground<'_>, flow: &Flow) -> Result<Report, BenchError
             from: ground.source(n),
             session: Session::Clean,
             subscription: flow.reads(n).then(subscription),
+            beside: 0,
         }
     });
     pool.open(wishes, ground.opening, &mut Histogram::new(), ground.progress)?;

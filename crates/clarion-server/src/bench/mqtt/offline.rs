@@ -33,10 +33,6 @@ const START: Duration = Duration::from_secs(60);
 /// How often that is tried.
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 
-/// What Clarion needs so that nothing of this workload is beyond its retention.
-const SETTINGS: &[&str] =
-    &["retention.topic.age=0", "retention.topic.count=0", "retention.topic.bytes=0"];
-
 /// What to store and drain.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Args {
@@ -52,6 +48,9 @@ pub(super) struct Args {
     /// Topics that messages for a wildcard filter are published to, in turn.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     topics: u32,
+    /// Further subscriptions of each session, to topics that nobody publishes to.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000), value_name = "N")]
+    beside: u32,
     /// Clients that publish.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "N")]
     publishers: u32,
@@ -90,9 +89,14 @@ impl Args {
         u64::from(self.sessions.max(self.publishers))
     }
 
-    /// Clarion's, where the bench starts it.
-    pub(super) fn settings(&self) -> &'static [&'static str] {
-        SETTINGS
+    /// Clarion's, where the bench starts it: nothing of this workload is beyond its retention and limits.
+    pub(super) fn settings(&self) -> Vec<String> {
+        let mut settings: Vec<String> =
+            ["age", "count", "bytes"].map(|name| format!("retention.topic.{name}=0")).into();
+        for name in ["mqtt.subscriptions_max", "limits.max_cursors"] {
+            settings.push(format!("{name}={}", 1000.max(self.beside + 1).min(1_000_000)));
+        }
+        settings
     }
 
     /// Looks for what cannot be, before anything is started.
@@ -168,7 +172,7 @@ impl Run<'_> {
         let load = {
             let ground = self.ground(broker)?;
             let load = self.args.load(&ground.topic);
-            begin(&ground, &load)?;
+            begin(&ground, &load, self.args.beside)?;
             told(enqueue::run(&ground, &load, self.args.in_flight)?)?;
             load
         };
@@ -182,7 +186,7 @@ impl Run<'_> {
     }
 
     /// What tells this run from others.
-    fn circumstances(&self) -> [(&'static str, serde_json::Value); 5] {
+    fn circumstances(&self) -> [(&'static str, serde_json::Value); 6] {
         let version = match self.version {
             Version::V31 => "3.1",
             Version::V311 => "3.1.1",
@@ -199,6 +203,7 @@ impl Run<'_> {
             ("qos", json!(self.common.qos.unwrap_or(Qos::AtLeastOnce) as u8)),
             ("sessions", json!(self.args.sessions)),
             ("filters", json!(filters)),
+            ("beside", json!(self.args.beside)),
             ("kill", json!(self.args.kill)),
         ]
     }
@@ -238,29 +243,17 @@ impl Run<'_> {
     /// Whether a client is.
     fn is_let_in(&self, broker: &Broker) -> Result<(), BenchError> {
         let ground = self.ground(broker)?;
-        let pool = open(&ground, &[u32::MAX], Session::Clean, |_| None)?;
+        let pool = open(&ground, u32::MAX - 1..u32::MAX)?;
         pool.leave(self.progress, |_, _| {})
     }
 }
 
-/// Clients with these numbers.
-fn open(
-    ground: &Ground<'_>,
-    numbers: &[u32],
-    session: Session,
-    subscription: impl Fn(u32) -> Option<(String, Qos)>,
-) -> Result<Pool, BenchError> {
+/// Clients with these numbers, without sessions or subscriptions.
+fn open(ground: &Ground<'_>, numbers: std::ops::Range<u32>) -> Result<Pool, BenchError> {
     let mut pool = Pool::new(&ground.plan)?;
-    let wishes = numbers.iter().map(|n| wish(ground, *n, session, subscription(*n)));
-    let mut old = 0;
-    pool.open_hearing(wishes, ground.opening, ground.progress, |_, heard| {
-        old += u32::from(heard == Heard::Present);
-    })?;
-    if session == Session::Kept && old > 0 && ground.plan.version != Version::V31 {
-        return Err(BenchError::Other(format!(
-            "the broker has {old} sessions of an earlier run with the same process id"
-        )));
-    }
+    let wishes = numbers.map(|n| wish(ground, n, Session::Clean, None, 0));
+    let wishes: Vec<Wish> = wishes.collect();
+    pool.open(wishes.into_iter(), ground.opening, &mut Histogram::new(), ground.progress)?;
     Ok(pool)
 }
 
@@ -269,20 +262,32 @@ fn wish(
     number: u32,
     session: Session,
     subscription: Option<(String, Qos)>,
+    beside: u32,
 ) -> Wish {
     let (client_id, from) = (ground.client_id(number), ground.source(number));
-    Wish { client_id, from, session, subscription }
+    Wish { client_id, from, session, subscription, beside }
 }
 
 /// All sessions subscribe and leave.
-fn begin(ground: &Ground<'_>, load: &Load) -> Result<(), BenchError> {
-    let numbers: Vec<u32> = (0..load.sessions).collect();
-    let subscription = |n| Some((load.filter(load.group_of(n)), ground.subscribe_qos));
-    open(ground, &numbers, Session::Kept, subscription)?.leave(ground.progress, |_, _| {})
+fn begin(ground: &Ground<'_>, load: &Load, beside: u32) -> Result<(), BenchError> {
+    let mut pool = Pool::new(&ground.plan)?;
+    let wishes = (0..load.sessions).map(|n| {
+        let subscription = Some((load.filter(load.group_of(n)), ground.subscribe_qos));
+        wish(ground, n, Session::Kept, subscription, beside)
+    });
+    let mut old = 0;
+    pool.open_hearing(wishes, ground.opening, ground.progress, |_, heard| {
+        old += u32::from(heard == Heard::Present);
+    })?;
+    if old > 0 && ground.plan.version != Version::V31 {
+        return Err(BenchError::Other(format!(
+            "the broker has {old} sessions of an earlier run with the same process id"
+        )));
+    }
+    pool.leave(ground.progress, |_, _| {})
 }
 
 /// Clean starts take all sessions away.
 fn remove(ground: &Ground<'_>, sessions: u32) -> Result<(), BenchError> {
-    let numbers: Vec<u32> = (0..sessions).collect();
-    open(ground, &numbers, Session::Clean, |_| None)?.leave(ground.progress, |_, _| {})
+    open(ground, 0..sessions)?.leave(ground.progress, |_, _| {})
 }

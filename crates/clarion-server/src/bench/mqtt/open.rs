@@ -74,6 +74,7 @@ fn open(
             from: ground.source(n),
             session: Session::Clean,
             subscription: Some((format!("{}/{n}", ground.topic), ground.subscribe_qos)),
+            beside: 0,
         })
         .collect();
     pool.open(wishes.into_iter(), ground.opening, latency, ground.progress)?;

@@ -96,3 +96,30 @@ fn clients_have_short_names_and_addresses_enough() {
     assert_eq!(at("192.0.2.1:1883").source(0), None);
     assert_eq!(at("[::1]:1883").source(0), None);
 }
+
+#[test]
+fn what_cannot_wait_or_start_again_is_refused_beforehand() {
+    let check = |line: &str| {
+        let args = parse(line).unwrap();
+        let Workload::Offline(offline) = &args.workload else { panic!("{line}") };
+        offline.check(&args.common)
+    };
+    for line in [
+        "offline",
+        "offline --qos 2 --filters own-wildcard --topics 10 --beside 10000",
+        "offline --kill 2 --compare mosquitto --autosave-interval 1 --autosave-on-changes",
+        "offline --kill 1 --restart-command x --port 7 --compare mosquitto",
+    ] {
+        check(line).unwrap();
+    }
+    for (line, why) in [
+        ("offline --qos 0", "QoS 0"),
+        ("offline --qos 1 --subscribe-qos 0", "QoS 0"),
+        ("offline --kill 1", "--restart-command"),
+        ("offline --kill 1 --port 7 --compare mosquitto", "--restart-command"),
+        ("offline --sessions 1000000 --filters own-wildcard --topics 5000", "too many"),
+    ] {
+        let error = check(line).unwrap_err();
+        assert!(error.to_string().contains(why), "{line}: {error}");
+    }
+}

@@ -22,6 +22,7 @@ use super::{
         Ground,
         client::{Heard, Session},
         pool::Pool,
+        rounded,
     },
     load::Load,
     wish,
@@ -63,7 +64,7 @@ pub(super) fn run(ground: &Ground<'_>, load: &Load) -> Result<Report, BenchError
     let clock = drain.clock;
     let wishes = (0..load.sessions).map(|session| {
         begun.borrow_mut().push(clock.micros());
-        wish(ground, session, Session::Kept, None)
+        wish(ground, session, Session::Kept, None, 0)
     });
     pool.open_hearing(wishes, ground.opening, ground.progress, |place, heard| {
         drain.hear(place, heard);
@@ -78,6 +79,9 @@ pub(super) fn run(ground: &Ground<'_>, load: &Load) -> Result<Report, BenchError
         // The time in which nothing came is not the broker's.
         report.seconds = drain.heard_at as f64 / 1e6;
     }
+    let cpu = report.server.as_ref().map(|server| server.cpu_seconds * 1000.0);
+    let each = cpu.map(|cpu| rounded(cpu / f64::from(load.sessions)));
+    report.more.push(("cpu_ms_per_session", json!(each)));
     report.more.push(("sessions_present", json!(drain.present)));
     Ok(report)
 }

@@ -19,7 +19,7 @@ use super::{
             tally::QUIET,
         },
         Ground,
-        client::{Heard, Session},
+        client::Heard,
         pool::Pool,
     },
     load::Load,
@@ -52,16 +52,15 @@ struct Enqueue<'a> {
 
 /// Publishes everything.
 pub(super) fn run(ground: &Ground<'_>, load: &Load, in_flight: u32) -> Result<Report, BenchError> {
-    let numbers: Vec<u32> = (0..load.publishers).map(|n| load.sessions + n).collect();
-    let mut pool = open(ground, &numbers, Session::Clean, |_| None)?;
+    let mut pool = open(ground, load.sessions..load.sessions + load.publishers)?;
     let mut enqueue = Enqueue {
         load,
         qos: ground.qos,
         size: ground.size,
         in_flight: in_flight as usize,
         clock: Clock::new(),
-        publishers: numbers.iter().map(|_| Publisher::default()).collect(),
-        dirty: (0..numbers.len()).collect(),
+        publishers: (0..load.publishers).map(|_| Publisher::default()).collect(),
+        dirty: (0..load.publishers as usize).collect(),
         acked: 0,
         latency: Histogram::new(),
         topic: String::new(),
