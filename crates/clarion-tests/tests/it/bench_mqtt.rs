@@ -161,10 +161,15 @@ fn what_a_killed_broker_lost_is_counted() {
 fn a_broker_that_ran_before_is_started_again_as_it_is_told() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let (path, number) = (mosquitto(), port.to_string());
-    let mut before = Command::start(path, ["-p", &number]);
+    let config = tempfile::NamedTempFile::new().unwrap();
+    // Another user's process would no longer end with the one that started it.
+    let lines = format!("listener {port} 127.0.0.1\nallow_anonymous true\nuser root\n");
+    std::fs::write(&config, lines).unwrap();
+    let config = config.path().to_str().unwrap();
+    let mut before = Command::start(path, ["-c", config]);
     wait_for("mosquitto accepts", || TcpStream::connect(("127.0.0.1", port)).is_ok());
     // Ends with the bench.
-    let again = format!("exec setpriv --pdeathsig KILL {path} -p {port} 2>&1");
+    let again = format!("exec setpriv --pdeathsig KILL {path} -c {config} 2>&1");
     let load = "bench mqtt offline --json --sessions 10 --messages 12 --kill 2";
     let place = ["--port", &number, "--restart-command", &again];
     let output = Command::clarion(load.split(' ').chain(place));
