@@ -32,6 +32,7 @@ mod shard;
 mod shared;
 mod shares;
 mod sweeper;
+mod sys;
 
 pub use ack::AckPosition;
 pub use admin::{Presence, SessionInfo, SessionPage};
@@ -48,3 +49,4 @@ pub use peer::{NotAttached, PeerPlan};
 pub use pipe::{End, PipeReader, PipeWriter, pipe};
 pub use publish::{Answer, Draft, Expire};
 pub use queue::{Lease, Leased, NextSpec};
+pub use retained::RetainedPage;

@@ -11,7 +11,8 @@ use crate::metrics::{CommitCounters, ShardCounters, ShardTotals, VerbCounters};
 use crate::planner::Planner;
 use crate::retained::Retained;
 use crate::shard::{Job, Mail, Mailbox, Shard, ShardContext};
-use crate::{clock, sweeper};
+use crate::sys::{Connected, Sys};
+use crate::{clock, sweeper, sys};
 use bytes::Bytes;
 use clarion_core::port::store::{
     Batch, Change, Done, Durability, Expect, Health, Store, StoreError, Unit,
@@ -40,6 +41,8 @@ pub(crate) struct Inner {
     pub(crate) planner: Arc<Planner>,
     pub(crate) retained: Arc<Retained>,
     pub(crate) clients: Arc<Clients>,
+    pub(crate) connected: Arc<Connected>,
+    pub(crate) sys: Arc<Sys>,
     pub(crate) trimmable: Arc<sweeper::Trimmable>,
     start_locks: [tokio::sync::Mutex<()>; START_LOCKS],
     next_shard: AtomicUsize,
@@ -56,6 +59,7 @@ struct Threads {
     shards: Vec<JoinHandle<()>>,
     committer: Option<JoinHandle<()>>,
     sweeper: Option<tokio::task::JoinHandle<()>>,
+    sys: Option<tokio::task::JoinHandle<()>>,
 }
 
 /// First attaches that may be under way at once, at most (users share a lock by hash).
@@ -68,6 +72,18 @@ const SECRET_KEY: &[u8] = b"secret/token";
 pub(crate) fn store_refusal(error: StoreError) -> Refusal {
     tracing::debug!(%error, "the store refused");
     error.code().into()
+}
+
+/// What units came to that must all succeed.
+pub(crate) fn all_done(answer: CommitAnswer) -> Result<Vec<Done>, Refusal> {
+    let (_, results) = answer.map_err(store_refusal)?;
+    match results.iter().find_map(|done| match done {
+        Done::Refused(code) => Some(*code),
+        _ => None,
+    }) {
+        Some(code) => Err(code.into()),
+        None => Ok(results),
+    }
 }
 
 /// Random bytes.
@@ -109,6 +125,8 @@ impl Node {
                 planner,
                 retained,
                 clients: Arc::default(),
+                connected: Arc::default(),
+                sys: Arc::default(),
                 trimmable,
                 start_locks: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
                 next_shard: AtomicUsize::new(0),
@@ -149,6 +167,8 @@ impl Node {
                 planner: inner.planner.clone(),
                 retained: inner.retained.clone(),
                 clients: inner.clients.clone(),
+                connected: inner.connected.clone(),
+                sys: inner.sys.clone(),
                 mailboxes: inner.mailboxes.clone(),
             };
             threads
@@ -156,6 +176,7 @@ impl Node {
                 .push(self.supervised(format!("shard-{index}"), move || Shard::run(context))?);
         }
         threads.sweeper = Some(sweeper::spawn(self.clone()));
+        threads.sys = sys::spawn(self.clone());
         *self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner) = threads;
         Ok(())
     }
@@ -273,21 +294,23 @@ impl Node {
 
     /// Hands units to the committer and waits for what became of them.
     pub(crate) async fn submit(&self, units: Vec<Unit>) -> Result<CommitAnswer, Refusal> {
+        let answer = self.hand_in(units)?;
+        answer.await.map_err(|_| Refusal::new(Code::StoreOutcome, "the committer ended"))
+    }
+
+    /// Hands units to the committer; what becomes of them comes later.
+    pub(crate) fn hand_in(
+        &self,
+        units: Vec<Unit>,
+    ) -> Result<oneshot::Receiver<CommitAnswer>, Refusal> {
         let (sender, answer) = oneshot::channel();
         self.inner.queue.submit(units, Reply::Task(sender), false)?;
-        answer.await.map_err(|_| Refusal::new(Code::StoreOutcome, "the committer ended"))
+        Ok(answer)
     }
 
     /// Commits units that must all succeed.
     pub(crate) async fn commit(&self, units: Vec<Unit>) -> Result<Vec<Done>, Refusal> {
-        let (_, results) = self.submit(units).await?.map_err(store_refusal)?;
-        match results.iter().find_map(|done| match done {
-            Done::Refused(code) => Some(*code),
-            _ => None,
-        }) {
-            Some(code) => Err(code.into()),
-            None => Ok(results),
-        }
+        all_done(self.submit(units).await?)
     }
 
     /// For measurements of the committer alone: commits units as the verbs do.
@@ -307,8 +330,8 @@ impl Node {
     pub fn shut_down(&self) {
         let threads =
             std::mem::take(&mut *self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        if let Some(sweeper) = threads.sweeper {
-            sweeper.abort();
+        for task in [threads.sweeper, threads.sys].into_iter().flatten() {
+            task.abort();
         }
         self.close_sessions();
         let join = |thread: JoinHandle<()>| {

@@ -40,6 +40,7 @@ use crate::metrics::ShardCounters;
 use crate::planner::Planner;
 use crate::retained::Retained;
 use crate::sweeper::Trimmable;
+use crate::sys::{Connected, Sys};
 use bytes::Bytes;
 use catch_up::Waiter;
 use clarion_core::catch_up::CatchUp;
@@ -83,6 +84,8 @@ pub(crate) struct ShardContext {
     pub(crate) planner: Arc<Planner>,
     pub(crate) retained: Arc<Retained>,
     pub(crate) clients: Arc<Clients>,
+    pub(crate) connected: Arc<Connected>,
+    pub(crate) sys: Arc<Sys>,
     pub(crate) mailboxes: Arc<[Arc<Mailbox>]>,
 }
 

@@ -3,13 +3,14 @@
 //! Invariant: the node's interest names this shard for a topic or filter exactly while an entry of it is here. Must not know:
 //! access rules (the peer has asked them).
 
+use super::server_topics::live_topic;
 use super::{OwnSub, PeerState};
 use crate::shard::live::TopicEntry;
 use crate::shard::session::Session;
 use crate::shard::{SessionKey, Shard, State};
 use crate::shares::Member;
 use clarion_core::port::peer::{RetainHandling, SubOptions, Subscribe, Unsubscribe};
-use clarion_core::{Address, topic};
+use clarion_core::topic;
 use std::rc::Rc;
 
 impl Shard {
@@ -35,7 +36,7 @@ impl Shard {
                 RetainHandling::IfNew => is_new,
                 RetainHandling::Never => false,
             };
-            if wanted && !shared && self.context.retained.may_have(&filter) {
+            if wanted && !shared && self.may_retain(&filter) {
                 retained.push((filter, options));
             }
         }
@@ -51,6 +52,11 @@ impl Shard {
         }
     }
 
+    /// Whether something may be retained for a filter.
+    fn may_retain(&self, filter: &str) -> bool {
+        self.context.retained.may_have(filter) || self.context.sys.may_have(filter)
+    }
+
     /// Returns whether the subscription is new.
     fn subscribe(
         &self,
@@ -64,6 +70,7 @@ impl Shard {
         let is_new = !peer.subs.iter().any(|sub| *sub.filter == *filter && sub.share == share);
         if is_new {
             peer.subs.push(OwnSub { filter: filter.into(), share: share.clone() });
+            self.context.counters.peer_subscriptions.add(1);
         }
         let index = self.context.index;
         if let Some(share) = share {
@@ -79,8 +86,7 @@ impl Shard {
             }
             entries
         } else {
-            // Nothing is ever published to what is no address, such as `$SYS/…`.
-            let Ok(channel) = Address::topic(filter) else { return is_new };
+            let Some(channel) = live_topic(filter) else { return is_new };
             &mut state.live.entry(&channel, &self.context).topics
         };
         let known = if is_new { None } else { Some(entries.iter_mut()) };
@@ -132,6 +138,7 @@ impl Shard {
 
     fn forget_sub(&self, state: &mut State, key: SessionKey, sub: &OwnSub) {
         let (filter, index) = (&*sub.filter, self.context.index);
+        self.context.counters.peer_subscriptions.sub(1);
         if let Some(share) = &sub.share {
             self.context.interest.shares(|shares| shares.leave(filter, share, (index, key)));
         } else if topic::is_wildcard(filter) {
@@ -141,7 +148,7 @@ impl Shard {
                 state.filters.remove(filter);
                 self.context.interest.leave_filter(filter, index);
             }
-        } else if let Ok(channel) = Address::topic(filter)
+        } else if let Some(channel) = live_topic(filter)
             && let Some(live) = state.live.get_mut(&channel)
         {
             if let Some(at) = live.topics.iter().position(|entry| entry.session == key.index) {
