@@ -7,7 +7,7 @@ use crate::{
 };
 use clarion_tests::{
     Command, Server,
-    grpc::Status,
+    grpc::{Status, framed},
     mqtt::{Client, Message, Packet, Version, prop, publish},
 };
 use clarion_wire::proto::clarion_v1::{
@@ -345,6 +345,29 @@ async fn the_same_over_grpc() {
     ] {
         let answer = grpc.call::<RetainedResponse>(&list, &bad).await;
         assert_refused(answer, 3, "bad_request");
+    }
+}
+
+#[tokio::test]
+async fn over_grpc_they_are_for_administrators_too() {
+    // SHA-256 of "reader".
+    let hash = "3d0941964aa3ebdcb00ccef58b1bb399f9f898465e9886d5aec7f31090a0fb30";
+    let server = Server::builder()
+        .set("listeners.grpc.auth", "required")
+        .set("auth.keys", &format!("[{{name: reader, sha256: {hash}, allow: [read, publish]}}]"))
+        .start();
+    let grpc = connect(&server).await;
+    let list = framed(&RetainedRequest::default());
+    let delete = framed(&DeleteRetainedRequest { topic: "a".into() });
+    for (metadata, code, name) in
+        [(&[][..], 16, "unauthenticated"), (&[("authorization", "Bearer reader")], 7, "forbidden")]
+    {
+        let (at, bytes) = (path("Retained"), list.clone());
+        let answer = grpc.call_with::<RetainedResponse>(&at, metadata, bytes).await;
+        assert_refused(answer, code, name);
+        let (at, bytes) = (path("DeleteRetained"), delete.clone());
+        let answer = grpc.call_with::<DeleteRetainedResponse>(&at, metadata, bytes).await;
+        assert_refused(answer, code, name);
     }
 }
 
