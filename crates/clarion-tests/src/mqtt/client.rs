@@ -16,6 +16,9 @@ use super::{
 };
 use crate::DEADLINE;
 
+/// Publishes of one client that are unanswered at a time; fewer than any server allows.
+const UNANSWERED: usize = 20;
+
 /// What a CONNECT says.
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "the fields of the packet")]
@@ -256,7 +259,8 @@ impl Client {
         }
     }
 
-    fn wait_ack(&mut self, kind: u8, id: u16) -> u8 {
+    /// Waits for an acknowledgement of this kind, 4 to 7; its reason code.
+    pub fn wait_ack(&mut self, kind: u8, id: u16) -> u8 {
         let what = format!("an acknowledgement of type {kind} for {id}");
         let found = self.wait(
             &what,
@@ -320,6 +324,36 @@ impl Client {
                     self.wait_ack(7, message.id)
                 }
             },
+        }
+    }
+
+    /// Sends a PUBLISH and waits for nothing; its id, put in where it has none.
+    pub fn send_message(&mut self, mut message: Message) -> u16 {
+        if message.qos > 0 && message.id == 0 {
+            message.id = self.next_id();
+        }
+        self.send(&packet::publish(self.version, &message));
+        message.id
+    }
+
+    /// Publishes all, many of them unanswered at a time; panics when one is refused.
+    pub fn publish_all(&mut self, messages: impl IntoIterator<Item = Message>) {
+        let mut messages = messages.into_iter().peekable();
+        while messages.peek().is_some() {
+            let part = messages.by_ref().take(UNANSWERED);
+            let sent: Vec<(u8, u16)> = part.map(|m| (m.qos, self.send_message(m))).collect();
+            for (qos, id) in &sent {
+                if *qos > 0 {
+                    let reason = self.wait_ack(3 + qos, *id);
+                    assert!(reason < 0x80, "PUBLISH {id} was refused: {reason:#04x}");
+                }
+                if *qos == 2 {
+                    self.ack(6, *id, 0);
+                }
+            }
+            for (_, id) in sent.iter().filter(|(qos, _)| *qos == 2) {
+                assert_eq!(self.wait_ack(7, *id), 0, "PUBCOMP of {id}");
+            }
         }
     }
 
