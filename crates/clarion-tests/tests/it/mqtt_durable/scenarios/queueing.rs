@@ -215,13 +215,14 @@ fn several_publishers_keep_their_order(version: Version) {
         (0..4).map(|n| client(&server, version, &format!("writer {n}"))).collect();
     for n in 0..50 {
         for (own, writer) in writers.iter_mut().enumerate() {
+            // 4.6: the order is that of messages of one QoS.
             let message = Message::new(&format!("p/{own}"), n.to_string());
-            writer.send_message(message.qos(1 + (n % 2) as u8));
+            writer.send_message(message.qos(1 + (own % 2) as u8));
         }
     }
-    for writer in &mut writers {
+    for (own, writer) in writers.iter_mut().enumerate() {
         for id in 1..=50 {
-            if id % 2 == 1 {
+            if own % 2 == 0 {
                 writer.wait_ack(4, id);
             } else {
                 writer.wait_ack(5, id);
