@@ -1,5 +1,6 @@
 // mqtt.js under servers that are killed: a publisher and a reader of each QoS, with durable sessions. Arguments: host, port,
-// and where its modules lie. What it reads and prints is what `paho_durable.py` says.
+// and where its modules lie. What it reads and prints is what `paho_durable.py` says; that the server
+// is back it finds out by itself.
 
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
@@ -114,6 +115,6 @@ say("ready");
 for await (const line of readline.createInterface({ input: process.stdin })) {
   for (const own of publishers) {
     if (line === "go") own.topUp();
-    else await own.stop();
+    if (line === "stop") await own.stop();
   }
 }

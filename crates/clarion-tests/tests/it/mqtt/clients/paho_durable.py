@@ -1,6 +1,7 @@
 """paho-mqtt under servers that are killed: a publisher and a reader of each QoS, with durable sessions.
 
-Arguments: host, port. Reads `go` (publishers begin) and `stop` (they finish what is under way). Prints one line per event:
+Arguments: host, port. Reads `go` (publishers begin), `back` (the server is there again) and `stop` (they
+finish what is under way). Prints one line per event:
 
     ready                                    the readers are subscribed
     up ROLE QOS PRESENT                      connected; whether a session was there
@@ -37,16 +38,16 @@ class Link:
 
     def __init__(self, role, qos):
         self.role, self.qos, self.up = role, qos, False
-        self.connected = threading.Event()
+        self.connected, self.back = threading.Event(), threading.Event()
         v5 = VERSION[qos] == mqtt.MQTTv5
         self.client = mqtt.Client(
             mqtt.CallbackAPIVersion.VERSION2,
             f"{NAME}-{role}-{qos}",
             protocol=VERSION[qos],
             clean_session=None if v5 else False,
+            reconnect_on_failure=False,
         )
         self.client.max_inflight_messages_set(0)
-        self.client.reconnect_delay_set(0.1, 0.1)
         self.client.on_connect = self.on_connect
         self.client.on_disconnect = self.on_disconnect
         options = {}
@@ -56,8 +57,17 @@ class Link:
             options = {"clean_start": False, "properties": kept}
         self.prepare()
         self.client.connect(HOST, PORT, keepalive=30, **options)
-        self.client.loop_start()
+        threading.Thread(target=self.run, daemon=True).start()
         assert self.connected.wait(30), "not connected"
+
+    def run(self):
+        while True:
+            self.client.loop_forever()
+            # An attempt that fails has this library forget which QoS 2 messages were received: they would be published
+            # anew instead of released. So it makes only one, when it is told that the server is back.
+            self.back.wait()
+            self.back.clear()
+            self.client.reconnect()
 
     def prepare(self):
         pass
@@ -86,6 +96,12 @@ class Publisher(Link):
 
     def unanswered(self):
         return self.sent - self.acked
+
+    def on_connect(self, *about):
+        super().on_connect(*about)
+        # All publishes are made on the client's own thread, so that their order is that of their numbers.
+        if self.sent == 0:
+            self.top_up()
 
     def top_up(self):
         while not self.stopped and self.unanswered() < WINDOW:
@@ -153,13 +169,16 @@ def main():
     readers = [Reader("reader", qos) for qos in QOS]
     for reader in readers:
         reader.subscribe()
-    publishers = [Publisher("publisher", qos) for qos in QOS]
+    publishers = []
     say("ready")
-    for line in sys.stdin:
-        for publisher in publishers:
-            if line.strip() == "go":
-                publisher.top_up()
-            else:
+    for word in map(str.strip, sys.stdin):
+        if word == "go":
+            publishers = [Publisher("publisher", qos) for qos in QOS]
+        elif word == "back":
+            for link in readers + publishers:
+                link.back.set()
+        else:
+            for publisher in publishers:
                 publisher.stop()
 
 

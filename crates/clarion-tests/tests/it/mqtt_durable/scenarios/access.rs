@@ -62,7 +62,7 @@ impl Guarded {
 fn publish_to(guarded: &Guarded, version: Version, topics: &[&str], qos: u8) {
     let mut writer = client(&guarded.server, version, "writer");
     for topic in topics {
-        assert_eq!(writer.publish(topic, topic, qos), 0);
+        assert!(writer.publish(topic, topic, qos) < 0x80);
     }
 }
 

@@ -152,7 +152,7 @@ fn an_unknown_pubrel_is_answered(version: Version) {
     server.restart();
     let mut session = resume(&server, version, "s");
     ask(&mut session);
-    assert_eq!(session.publish("a", "x", 2), 0);
+    assert!(session.publish("a", "x", 2) < 0x80);
 }
 
 fn own(n: u16, text: &str) -> Message {

@@ -20,9 +20,8 @@ fn topics_that_are_used_once(version: Version) {
     // The names come back: the second time they are the same topics, and new logs.
     for round in 0..3 {
         let mut writer = client(&server, version, "writer");
-        let message = |n: u32| {
-            Message::new(&format!("once/{n}"), format!("{round} {n}")).qos(1 + (n % 2) as u8)
-        };
+        let message =
+            |n: u32| Message::new(&format!("once/{n}"), format!("{round} {n}")).qos(1 + round % 2);
         writer.publish_all((0..TOPICS / 2).map(message));
         match round {
             1 => assert_eq!(server.terminate().code(), Some(0)),

@@ -77,7 +77,7 @@ impl Walk {
             let qos = 1 + self.random.below(2) as u8;
             let found = self.subs.iter().filter(|(f, sub)| sub.qos > 0 && matches(f, topic));
             let wanted = found.map(|(filter, sub)| (*filter, sub.life)).collect();
-            assert_eq!(writer.publish(topic, self.published.len().to_string(), qos), 0);
+            assert!(writer.publish(topic, self.published.len().to_string(), qos) < 0x80);
             self.published.push(Published { topic, wanted });
         }
     }

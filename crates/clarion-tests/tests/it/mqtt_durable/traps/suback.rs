@@ -41,7 +41,7 @@ fn right_after_a_suback(version: Version) {
     for n in 0..ROUNDS {
         session.subscribe(&[(&filter(n), qos(n))]);
         // Another connection, which knows of the SUBACK.
-        assert_eq!(writer.publish(&topic(n), n.to_string(), 2), 0);
+        assert!(writer.publish(&topic(n), n.to_string(), 2) < 0x80);
         let end = [None, Some(End::Cut), Some(End::Said)][usize::from(n % 3)];
         match end {
             Some(End::Said) => session.disconnect(),
@@ -66,7 +66,7 @@ fn right_after_a_suback_of_a_new_session(version: Version) {
         let mut session = begin(&server, version, &id(n));
         session.subscribe(&[(&filter(n), 1)]);
         session.reset();
-        assert_eq!(writer.publish(&topic(n), n.to_string(), 1), 0);
+        assert!(writer.publish(&topic(n), n.to_string(), 1) < 0x80);
     }
     for n in 0..ROUNDS {
         let mut session = resume(&server, version, &id(n));
