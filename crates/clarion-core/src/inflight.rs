@@ -8,6 +8,7 @@
 //! *held* until it is committed with its place, then *sent*; the client's PUBREC makes it *received*, and once that is
 //! committed it is *released*. Must not know: bytes, who commits.
 
+use crate::mutant;
 use crate::port::peer::{Out, OutState, Place};
 use std::collections::VecDeque;
 
@@ -171,7 +172,9 @@ impl Inflight {
         match self.find(id) {
             None | Some((_, HELD)) => Acked::Unknown,
             Some((index, QOS2)) if refused => self.free(index, id),
-            Some((_, QOS2)) if commits && self.is_placed(id) => {
+            Some((_, QOS2))
+                if commits && self.is_placed(id) && !mutant!("release_before_commit") =>
+            {
                 self.turn(id, QOS2, RECEIVED);
                 Acked::Received
             }
@@ -251,7 +254,11 @@ impl Inflight {
             };
             Some(Out { number, state, place })
         };
-        self.places.iter().filter_map(out).collect()
+        let mut outs: Vec<Out> = self.places.iter().filter_map(out).collect();
+        if mutant!("outs_order_lost") {
+            outs.sort_by_key(|out| out.number);
+        }
+        outs
     }
 
     /// Takes over what an earlier connection left; nothing is out yet.
@@ -278,7 +285,8 @@ impl Inflight {
                 OutState::Released => RELEASED,
             };
             let free = self.index(out.number).filter(|index| self.slots[*index] == FREE);
-            if let Some(index) = free {
+            let forgotten = mutant!("restore_forgets_released") && state == RELEASED;
+            if let Some(index) = free.filter(|_| !forgotten) {
                 self.slots[index] = state | PLACED;
                 self.places.push_back((out.number, out.place));
                 self.used += 1;
@@ -373,7 +381,9 @@ mod tests {
         }
         assert_eq!(ids, [65_534, 65_535, 1, 2]);
         assert_eq!(inflight.pubrec(ids[1], false, true), Acked::Unknown, "nobody has seen it");
-        assert!(inflight.send_held(ids[1]) && inflight.send_held(ids[2]) && !inflight.send_held(ids[0]));
+        assert!(
+            inflight.send_held(ids[1]) && inflight.send_held(ids[2]) && !inflight.send_held(ids[0])
+        );
         assert_eq!(inflight.pubrec(ids[1], false, true), Acked::Received);
         assert_eq!(inflight.pubcomp(ids[1]), Acked::Wrong, "it is not released");
         assert_eq!(inflight.outs(false).len(), 3, "QoS 1 is not committed while it lasts");

@@ -24,7 +24,7 @@
 //! its stamp, and that is committed: see [`Subs::spent`]. If it goes earlier, what it gave may come twice.
 
 use crate::port::peer::SubOptions;
-use crate::{Address, Epoch, Millis, Seq, topic};
+use crate::{Address, Epoch, Millis, Seq, mutant, topic};
 
 mod change;
 mod slots;
@@ -121,7 +121,7 @@ impl StoredSub {
         if old.qos() == 0 {
             self.since = at;
             self.ranks = Vec::new();
-        } else if old != new && self.share.is_none() {
+        } else if old != new && self.share.is_none() && !mutant!("rank_ignored") {
             self.push_rank(at, old);
         }
     }
@@ -169,7 +169,7 @@ impl StoredSub {
     fn stood(&self, at: Millis, own: bool) -> Option<Rank> {
         let there = self.since <= at && self.tail.is_none_or(|tail| at < tail.at);
         let rank = self.rank(at);
-        (there && rank.takes(own)).then_some(rank)
+        ((there || mutant!("choose_ignores_since")) && rank.takes(own)).then_some(rank)
     }
 }
 
@@ -252,6 +252,7 @@ impl Subs {
             let better = others.qos().cmp(&rank.qos());
             wins &= better.then((this.since, slot).cmp(&(sub.since, other))).is_lt();
         });
+        let wanted = wanted && !(ended && mutant!("tail_dropped"));
         if wanted && (wins || doubt) { Choice::Give(merged) } else { Choice::Elsewhere }
     }
 

@@ -2,7 +2,7 @@
 
 use super::{StoredSub, Subs, Tail, log_of};
 use crate::port::peer::SubOptions;
-use crate::{Epoch, Millis, Seq};
+use crate::{Epoch, Millis, Seq, topic};
 
 /// What a SUBSCRIBE comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,13 +111,23 @@ impl Subs {
         let slot = self.find(filter, share)?;
         let sub = self.get(slot)?;
         // Alone it leaves nothing: there is no other one for whose sake it would give anything.
-        let remains = sub.is_durable() && self.unshared > 1 && sub.channel().is_some();
+        let remains = sub.is_durable() && sub.channel().is_some() && self.has_others(slot, filter);
         if remains {
             self.end(slot, Tail { at, epoch: head.0, until: head.1, all: false });
         } else {
             self.remove(slot);
         }
         Some(slot)
+    }
+
+    /// Whether another one with a log may match something of this filter.
+    fn has_others(&self, slot: u32, filter: &str) -> bool {
+        if topic::is_wildcard(filter) {
+            return self.unshared > 1;
+        }
+        let mut has = false;
+        self.matching(filter, |other, sub| has |= other != slot && sub.is_durable());
+        has
     }
 
     /// The tails that may go. `read` says of a slot below which stamp everything in its log is read and committed as acked.
