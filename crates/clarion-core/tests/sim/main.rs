@@ -13,6 +13,7 @@ mod node;
 mod oracle;
 mod queue;
 mod rng;
+mod sessions;
 mod stats;
 mod store;
 mod world;
@@ -22,7 +23,7 @@ use std::collections::VecDeque;
 use std::panic;
 
 /// Events that a failing run prints.
-const TRACE_LINES: usize = 80;
+const TRACE_LINES: usize = 100_000;
 
 thread_local! {
     static TRACE: RefCell<Option<VecDeque<String>>> = const { RefCell::new(None) };
@@ -66,7 +67,11 @@ macro_rules! invariant {
 pub(crate) use invariant;
 
 fn run(seed: u64) -> Result<stats::Stats, String> {
-    let outcome = panic::catch_unwind(|| world::World::new(seed).run());
+    let outcome = panic::catch_unwind(|| {
+        let mut stats = world::World::new(seed).run();
+        stats.add(&sessions::World::new(seed).run());
+        stats
+    });
     outcome.map_err(|cause| {
         let text = cause.downcast_ref::<String>().cloned();
         text.or_else(|| cause.downcast_ref::<&str>().map(|s| (*s).to_string())).unwrap_or_default()
