@@ -11,6 +11,7 @@ use clarion_core::durable::subs::{Choice, StoredSub};
 use clarion_core::port::peer::Place;
 use clarion_core::subscription::{Hint, Offer, Subscription};
 use clarion_core::{Address, Cursor, Epoch, Millis, Seq};
+use std::collections::btree_map::Entry;
 
 /// One log that a session reads.
 pub(crate) struct Reading {
@@ -51,11 +52,11 @@ impl World {
             session.reading.remove(&slot);
             return session.forget_unread();
         };
-        if !session.reading.contains_key(&slot) {
+        if let Entry::Vacant(entry) = session.reading.entry(slot) {
             let mut sub = Subscription::entering();
             sub.begin(head.0, head.1 + 1, head.1);
             self.node.readings += 1;
-            session.reading.insert(slot, Reading { sub, id: self.node.readings, begun: true });
+            entry.insert(Reading { sub, id: self.node.readings, begun: true });
             session.set.load(&channel, head.0, &Cursor::at(head.1));
         }
     }

@@ -14,6 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Which filters of which sessions a message was published to.
 pub(crate) type Entitled = BTreeMap<u64, BTreeSet<Box<str>>>;
 
+/// What comes in order: publisher, topic, QoS (of the publish and of the delivery) and filter.
+type Line = (Cid, &'static str, (u8, u8), Box<str>);
+
 /// What was sent under a number and is not over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Sent {
@@ -35,8 +38,8 @@ struct Model {
     got: BTreeSet<BodyId>,
     accepted: BTreeSet<BodyId>,
     refused: BTreeSet<BodyId>,
-    /// The last message by publisher, topic, QoS (both ways) and filter; and all messages that it had.
-    last: BTreeMap<(Cid, &'static str, (u8, u8), Box<str>), u64>,
+    /// The last message of each line; and all messages that it had.
+    last: BTreeMap<Line, u64>,
     messages: BTreeSet<(Cid, u64)>,
     sent: Vec<Sent>,
     /// The node died since: what QoS 1 was out is not known.

@@ -94,8 +94,8 @@ impl Store {
     }
 
     pub(crate) fn session(&self, cid: Cid) -> Option<SessionRecord> {
-        let value = self.records.get(&session_key(cid))?;
-        Some(SessionRecord::decode(value).expect("what was encoded"))
+        let value = self.records.get(&session_key(cid));
+        value.map(|value| SessionRecord::decode(value).expect("what was encoded"))
     }
 
     pub(crate) fn number_of(&self, cid: Cid) -> Option<u64> {
