@@ -102,6 +102,9 @@ pub fn again(state: OutState, crashed: bool, acked: bool, there: bool) -> Again 
     match state {
         OutState::Released => Again::Release,
         // The client may hold the number.
+        OutState::ExactlyOnce if (acked || !there) && mutant!("number_of_gone_body_free") => {
+            Again::Pass
+        }
         OutState::ExactlyOnce if acked || !there => Again::Release,
         OutState::ExactlyOnce => Again::Publish,
         OutState::AtLeastOnce if acked || !there => Again::Pass,

@@ -150,7 +150,9 @@ impl StoredSub {
         let old = Rank::of(self.options);
         if let Some(tail) = self.tail.take() {
             self.push_rank(tail.at, old);
-            self.push_rank(at, Rank(0));
+            if !mutant!("revived_without_hole") {
+                self.push_rank(at, Rank(0));
+            }
         }
         self.options = options;
     }
