@@ -185,10 +185,9 @@ impl World {
             let seq = out.place.seq;
             let body = self.store.body_at(&channel, seq).expect("it was appended");
             let there = !self.store.bodies[body].erased;
-            let acked = session.set.is_acked(&channel, 1, seq);
             let id = out.number;
-            note!(self.now, "{conn} brings {out:?}, body {body}, acked {acked}");
-            match again(out.state, session.crashed, acked, there) {
+            note!(self.now, "{conn} brings {out:?}, body {body}");
+            match again(out.state, session.crashed, there) {
                 Again::Publish => {
                     let qos = if out.state == OutState::AtLeastOnce { 1 } else { 2 };
                     packets.push(ToClient::Publish { id, qos, dup: true, body });
