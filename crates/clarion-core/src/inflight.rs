@@ -148,9 +148,22 @@ impl Inflight {
         }
     }
 
-    /// PUBREC is committed. Returns whether PUBREL follows.
+    /// PUBREC is committed. Returns whether PUBREL follows, or follows again.
     pub fn release(&mut self, id: u16) -> bool {
-        self.turn(id, RECEIVED, RELEASED)
+        self.turn(id, RECEIVED, RELEASED) || matches!(self.find(id), Some((_, RELEASED)))
+    }
+
+    /// The body of what is out is gone. QoS 1: its number is free, `Some(false)`. QoS 2: nobody knows whether the client has it,
+    /// so that it is closed as if it were received: `Some(true)`.
+    pub fn lose(&mut self, id: u16) -> Option<bool> {
+        match self.find(id)? {
+            (index, QOS1) => {
+                self.free(index, id);
+                Some(false)
+            }
+            (_, QOS2) => Some(self.turn(id, QOS2, RECEIVED)),
+            _ => None,
+        }
     }
 
     fn turn(&mut self, id: u16, from: u8, to: u8) -> bool {

@@ -137,6 +137,11 @@ impl Subscription {
         self.head
     }
 
+    /// Whether its head is not known yet.
+    pub fn is_entering(&self) -> bool {
+        self.phase == Phase::Entering
+    }
+
     /// Whether hints are delivered at once.
     pub fn is_live(&self) -> bool {
         self.phase == Phase::Live

@@ -145,6 +145,22 @@ impl Clients {
         Ok(Entered { turn, before: before.and_then(|holder| holder.session), due })
     }
 
+    /// Whether this one may have a client id.
+    pub(crate) fn may_enter(
+        &self,
+        client: &str,
+        owner: &Option<Arc<str>>,
+        exclusive: bool,
+    ) -> bool {
+        let part = self.part(client);
+        !exclusive || part.holders.get(client).is_none_or(|holder| holder.owner == *owner)
+    }
+
+    /// The session that has a client id.
+    pub(crate) fn holder(&self, client: &str) -> Option<SessionRef> {
+        self.part(client).holders.get(client)?.session
+    }
+
     /// The session of this turn has begun. Returns whether the client id is still its own; else it ends.
     pub(crate) fn begun(&self, client: &str, turn: u64, session: SessionRef) -> bool {
         let mut part = self.part(client);
@@ -263,7 +279,7 @@ mod tests {
 
     fn will(kind: &str, delay_s: u32) -> Option<Will> {
         let content = Content { kind: Some(kind.into()), ..Content::default() };
-        let publish = PeerPublish { address: Address::all(), content, token: 0 };
+        let publish = PeerPublish { address: Address::all(), content, token: 0, once: None };
         Some(Will { publish, delay_s })
     }
 

@@ -4,13 +4,27 @@
 //! hands answers and records on. While a commit runs the next batch gathers. Publishers that were answered together
 //! come back one by one: a batch waits for as many as the last one had, at most a quarter of the time that one took, so
 //! that an fsync is not spent on the first of them. Who publishes alone never waits. Invariants: a submission
-//! is never split; answers come in submission order; records reach every shard in commit order, before the publisher is
+//! is never split; answers come in submission order; the time of batches never falls, also over restarts; what a publish is
+//! referred from is worked out here, so that a subscription begins between two publishes for all logs alike; records reach every shard in commit order, before the publisher is
 //! answered. Must not know: protocols, what the records mean.
 
-use crate::shard::{Mail, Mailbox, PeerReply, SessionKey};
-use crate::{clock, config::NodeConfig, interest::Interest, metrics::CommitCounters};
-use clarion_core::port::store::{Batch, Committed, Done, Durability, Store, StoreError, Unit};
-use clarion_core::{Address, Code, Content, Message, Refusal};
+mod hint;
+mod stamp;
+
+pub(crate) use stamp::CommitClock;
+
+use crate::clock;
+use crate::config::NodeConfig;
+use crate::durable::Durable;
+use crate::interest::Interest;
+use crate::metrics::CommitCounters;
+use crate::shard::{Mail, Mailbox, PeerReply, SessionKey, Shard};
+use crate::sweeper::Trimmable;
+use clarion_core::port::store::{
+    Batch, Change, Committed, Done, Durability, Store, StoreError, Unit,
+};
+use clarion_core::{Address, AddressKind, Code, Content, Millis, Refusal};
+use std::rc::Rc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -21,8 +35,10 @@ const PATIENCE_MAX: Duration = Duration::from_millis(2);
 /// What became of a submission: how safe it is and one result for each unit.
 pub(crate) type CommitAnswer = Result<(Durability, Vec<Done>), StoreError>;
 
+/// Something that runs on a shard when a submission is answered.
+pub(crate) type Told = Box<dyn FnOnce(&Rc<Shard>, CommitAnswer) + Send>;
+
 /// Who is told.
-#[derive(Debug)]
 pub(crate) enum Reply {
     /// A waiting task.
     Task(oneshot::Sender<CommitAnswer>),
@@ -30,6 +46,16 @@ pub(crate) enum Reply {
     Peers { shard: usize, who: Vec<PeerReply> },
     /// A shard that writes cursors.
     Flush { shard: usize, who: Flusher },
+    /// A shard that does something then.
+    Shard { shard: usize, told: Told },
+}
+
+/// Units by which subscriptions begin or change: made when the committer knows their time, which lies above that of every
+/// earlier batch, so that a message's time says on which side of it the message stands.
+pub(crate) struct Begins {
+    /// Channels that get durable readers.
+    pub(crate) enters: Vec<Address>,
+    pub(crate) units: Box<dyn FnOnce(Millis) -> Vec<Unit> + Send>,
 }
 
 /// Whose cursors a shard writes.
@@ -41,10 +67,13 @@ pub(crate) enum Flusher {
     Shared(SessionKey),
     /// Those that gates have on users' channels.
     Gates,
+    /// Those of a stored session, and its window.
+    Stored(SessionKey),
 }
 
 struct Submission {
     units: Vec<Unit>,
+    begins: Option<Begins>,
     weight: usize,
     reply: Reply,
 }
@@ -97,7 +126,7 @@ impl CommitQueue {
     /// Hands units in; gives them back when the queue is full or closed.
     pub(crate) fn offer(&self, units: Vec<Unit>, reply: Reply) -> Result<(), Rejected> {
         let weight = units.iter().map(weigh).sum();
-        self.put(Submission { units, weight, reply }, false).map_err(
+        self.put(Submission { units, begins: None, weight, reply }, false).map_err(
             |(refusal, Submission { units, reply, .. })| Rejected { refusal, units, reply },
         )
     }
@@ -111,11 +140,19 @@ impl CommitQueue {
         urgent: bool,
     ) -> Result<(), Refusal> {
         let weight = units.iter().map(weigh).sum();
-        self.put(Submission { units, weight, reply }, urgent).map_err(|(refusal, _)| refusal)
+        let submission = Submission { units, begins: None, weight, reply };
+        self.put(submission, urgent).map_err(|(refusal, _)| refusal)
+    }
+
+    /// Hands in what begins subscriptions.
+    pub(crate) fn begin(&self, begins: Begins, reply: Reply) -> Result<(), Refusal> {
+        let weight = 256 * (1 + begins.enters.len());
+        let submission = Submission { units: Vec::new(), begins: Some(begins), weight, reply };
+        self.put(submission, false).map_err(|(refusal, _)| refusal)
     }
 
     fn put(&self, submission: Submission, urgent: bool) -> Result<(), (Refusal, Submission)> {
-        let (units, weight) = (submission.units.len(), submission.weight);
+        let (units, weight) = (submission.size(), submission.weight);
         let mut waiting = self.lock();
         if waiting.closed {
             return Err((Code::ShuttingDown.into(), submission));
@@ -189,12 +226,13 @@ impl CommitQueue {
     fn take_bounded(&self, waiting: &mut Waiting) -> Vec<Submission> {
         let (mut units, mut bytes, mut end) = (0, 0, 0);
         for submission in &waiting.submissions {
-            let over = units + submission.units.len() > self.batch_units
-                || bytes + submission.weight > self.batch_bytes;
+            let over = units + submission.size() > self.batch_units
+                || bytes + submission.weight > self.batch_bytes
+                || submission.begins.is_some();
             if over && end > 0 {
                 break;
             }
-            units += submission.units.len();
+            units += submission.size();
             bytes += submission.weight;
             end += 1;
         }
@@ -207,15 +245,21 @@ impl CommitQueue {
     }
 }
 
+impl Submission {
+    fn size(&self) -> usize {
+        self.units.len() + usize::from(self.begins.is_some())
+    }
+}
+
 fn weigh(unit: &Unit) -> usize {
     match unit {
         Unit::Publish(publish) => publish.content.weight() + publish.channel.as_str().len(),
         Unit::Ack { moves, .. } => 64 * (1 + moves.len()),
         Unit::Record { change, .. } => match change {
-            clarion_core::port::store::Change::Put(value) => 64 + value.len(),
-            clarion_core::port::store::Change::Delete => 64,
+            Change::Put(value) => 64 + value.len(),
+            Change::Delete => 64,
         },
-        Unit::Forget { .. } | Unit::Trim { .. } | Unit::Erase { .. } => 64,
+        Unit::Start { .. } | Unit::Forget { .. } | Unit::Trim { .. } | Unit::Erase { .. } => 64,
     }
 }
 
@@ -229,11 +273,13 @@ struct Last {
 /// A publish under way: what the shards will be told when it is committed.
 struct Going {
     channel: Address,
+    refs: Vec<Address>,
     content: Arc<Content>,
 }
 
 /// A batch under way.
 struct UnderWay {
+    at: Millis,
     replies: Vec<(Reply, usize)>,
     going: Vec<Option<Going>>,
 }
@@ -245,13 +291,16 @@ pub(crate) struct Committer {
     pub(crate) interest: Arc<Interest>,
     pub(crate) mailboxes: Arc<[Arc<Mailbox>]>,
     pub(crate) counters: Arc<CommitCounters>,
+    pub(crate) durable: Arc<Durable>,
+    pub(crate) trimmable: Arc<Trimmable>,
+    pub(crate) clock: CommitClock,
     /// Where the publishers wait.
     pub(crate) runtime: tokio::runtime::Handle,
 }
 
 impl Committer {
     /// Runs until the queue is closed and done.
-    pub(crate) fn run(self) -> std::io::Result<()> {
+    pub(crate) fn run(mut self) -> std::io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
         let mut last = Last::default();
         let mut batch = self.queue.take(&last);
@@ -273,43 +322,82 @@ impl Committer {
             }
             batch = self.queue.take(&last);
         }
+        let units = vec![self.clock.end()];
+        let end = Batch { now: self.clock.last, fence: None, units };
+        if self.clock.ceiling > 0
+            && let Err(error) = runtime.block_on(self.store.commit(end))
+        {
+            tracing::debug!(%error, "the last time was not written");
+        }
         Ok(())
     }
 
     fn begin(
-        &self,
+        &mut self,
         batch: Vec<Submission>,
     ) -> (UnderWay, impl Future<Output = Result<Committed, StoreError>> + use<>) {
         let mut units = Vec::with_capacity(batch.len());
         let mut under_way =
-            UnderWay { replies: Vec::with_capacity(batch.len()), going: Vec::new() };
+            UnderWay { at: 0, replies: Vec::with_capacity(batch.len()), going: Vec::new() };
+        let begins = batch.iter().any(|submission| submission.begins.is_some());
+        let now = self.clock.next(clock::now(), begins);
+        under_way.at = now;
         for submission in batch {
-            under_way.replies.push((submission.reply, submission.units.len()));
-            units.extend(submission.units);
+            let before = units.len();
+            match submission.begins {
+                None => units.extend(submission.units),
+                Some(begins) => {
+                    begins.enters.iter().for_each(|channel| self.durable.enter(channel));
+                    units.extend((begins.units)(now));
+                }
+            }
+            self.refer(&mut units[before..]);
+            under_way.replies.push((submission.reply, units.len() - before));
         }
         // Who is interested is asked after the commit, not now: a reader that enters while the commit runs may read
         // the head before it is visible, and then needs the hint.
         under_way.going.extend(units.iter().map(|unit| match unit {
-            Unit::Publish(publish) => {
-                Some(Going { channel: publish.channel.clone(), content: publish.content.clone() })
-            }
+            Unit::Publish(publish) => Some(Going {
+                channel: publish.channel.clone(),
+                refs: publish.refs.clone(),
+                content: publish.content.clone(),
+            }),
             _ => None,
         }));
         self.counters.batch(units.len());
-        let now = clock::now();
+        units.extend(self.clock.ceiling(now));
         (under_way, self.store.commit(Batch { now, fence: None, units }))
+    }
+
+    /// Which filters' logs get references of what is published.
+    fn refer(&self, units: &mut [Unit]) {
+        for unit in units {
+            if let Unit::Publish(publish) = unit
+                && publish.channel.kind() == AddressKind::Topic
+            {
+                self.durable.filters_of(&publish.channel, &mut publish.refs);
+                if !publish.refs.is_empty() {
+                    // The references are enough, unless it has readers of its own.
+                    self.trimmable.note(&publish.channel);
+                }
+            }
+        }
     }
 
     fn finish(&self, under_way: UnderWay, result: Result<Committed, StoreError>) {
         let mut answers = Answers::new(self.mailboxes.len());
         match result {
             Ok(committed) => {
-                self.hint(under_way.going, &committed.results);
-                let mut results = committed.results.into_iter();
+                self.durable.grew(hint::grown(&under_way.going, &committed));
+                let mut results = committed.results.iter();
                 for (reply, count) in under_way.replies {
-                    let part: Vec<Done> = results.by_ref().take(count).collect();
+                    let part: Vec<Done> = results.by_ref().take(count).cloned().collect();
                     answers.add(reply, Ok((committed.durability, part)));
                 }
+                // In front of what was published behind it: a subscription knows then that it has begun.
+                answers.tell_shards(&self.mailboxes);
+                self.hint(under_way.going, &committed);
+                self.durable.has_hinted(under_way.at);
             }
             Err(error) => {
                 self.counters.failed();
@@ -319,6 +407,7 @@ impl Committer {
                 }
             }
         }
+        answers.tell_shards(&self.mailboxes);
         for (mailbox, flushed) in self.mailboxes.iter().zip(answers.flushed) {
             if !flushed.is_empty() {
                 mailbox.post_flushed(flushed);
@@ -342,46 +431,6 @@ impl Committer {
             }
         });
     }
-
-    /// Records of the batch, in commit order, one entry for each shard that has somebody live.
-    fn hint(&self, going: Vec<Option<Going>>, results: &[Done]) {
-        let mut records: Vec<Vec<Arc<Message>>> = vec![Vec::new(); self.mailboxes.len()];
-        let mut shared = Vec::new();
-        let interest = self.interest.read();
-        for (going, done) in going.into_iter().zip(results) {
-            let (Some(going), Done::Published(stored)) = (going, done) else { continue };
-            let shards = interest.shards(&going.channel);
-            if stored.duplicate || !interest.has_any(&going.channel) {
-                continue;
-            }
-            let picked = interest.pick(&going.channel);
-            let message = Arc::new(Message {
-                id: stored.id,
-                channel: going.channel,
-                epoch: stored.epoch,
-                seq: stored.seq,
-                created_at: stored.created_at,
-                content: going.content,
-            });
-            for (shard, records) in records.iter_mut().enumerate() {
-                if shards >> shard & 1 == 1 {
-                    records.push(message.clone());
-                }
-            }
-            for picked in picked {
-                shared.push((message.clone(), picked));
-            }
-        }
-        drop(interest);
-        for (message, picked) in shared {
-            picked.post(&self.mailboxes, message);
-        }
-        for (mailbox, records) in self.mailboxes.iter().zip(records) {
-            if !records.is_empty() {
-                mailbox.post_records(records);
-            }
-        }
-    }
 }
 
 /// The answers of a batch, by who is told.
@@ -390,17 +439,30 @@ struct Answers {
     peers: Vec<(usize, Vec<PeerReply>, CommitAnswer)>,
     /// Whose acks were to be written, by shard, and whether they are.
     flushed: Vec<Vec<(Flusher, bool)>>,
+    told: Vec<(usize, Told, CommitAnswer)>,
 }
 
 impl Answers {
     fn new(shards: usize) -> Self {
-        Self { tasks: Vec::new(), peers: Vec::new(), flushed: vec![Vec::new(); shards] }
+        Self {
+            tasks: Vec::new(),
+            peers: Vec::new(),
+            flushed: vec![Vec::new(); shards],
+            told: Vec::new(),
+        }
+    }
+
+    fn tell_shards(&mut self, mailboxes: &[Arc<Mailbox>]) {
+        for (shard, told, answer) in self.told.drain(..) {
+            mailboxes[shard].post(Mail::Job(Box::new(move |shard| told(shard, answer))));
+        }
     }
 
     fn add(&mut self, reply: Reply, answer: CommitAnswer) {
         match reply {
             Reply::Task(publisher) => self.tasks.push((publisher, answer)),
             Reply::Peers { shard, who } => self.peers.push((shard, who, answer)),
+            Reply::Shard { shard, told } => self.told.push((shard, told, answer)),
             Reply::Flush { shard, who } => {
                 let refused = |done: &Done| matches!(done, Done::Refused(_));
                 let written = answer.is_ok_and(|(_, results)| !results.iter().any(refused));

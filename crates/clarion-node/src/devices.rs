@@ -5,16 +5,12 @@
 //! twice, so what a forgotten device left behind is nobody's. Must not know: sessions.
 
 use crate::attach::{Resume, user_tag};
-use crate::clock;
 use crate::node::{Node, random, store_refusal};
+use crate::{clock, durable};
 use bytes::Bytes;
-use clarion_core::port::store::{
-    Change, Expect, Head, Move, Reader, Record, Store, StoredCursor, Unit,
-};
+use clarion_core::port::store::{Change, Expect, Head, Move, Reader, Record, StoredCursor, Unit};
 use clarion_core::start::{From, floor_of_new};
 use clarion_core::{Address, AddressKind, Code, Cursor, Millis, Refusal};
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, PoisonError};
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 const RECORD_VERSION: u8 = 1;
@@ -80,15 +76,9 @@ fn number_key(number: u64) -> Bytes {
     [b"number/", &number.to_be_bytes()[..]].concat().into()
 }
 
-const DURABLE_PREFIX: &[u8] = b"durable/";
-
-fn durable_key(channel: &Address, number: u64) -> Bytes {
-    [DURABLE_PREFIX, channel.as_str().as_bytes(), b"\0", &number.to_be_bytes()[..]].concat().into()
-}
-
 /// Notes that a reader of this number reads the channel by name.
 pub(crate) fn durable_record(channel: &Address, number: u64) -> Unit {
-    put(durable_key(channel, number), Expect::Any, Bytes::new())
+    put(durable::key(channel, number), Expect::Any, Bytes::new())
 }
 
 fn put(key: Bytes, expect: Expect, value: Bytes) -> Unit {
@@ -97,39 +87,6 @@ fn put(key: Bytes, expect: Expect, value: Bytes) -> Unit {
 
 fn delete(key: Bytes) -> Unit {
     Unit::Record { key, expect: Expect::Any, change: Change::Delete }
-}
-
-/// Every topic with durable readers, complete before a listener accepts; `each` is told of every channel that a device
-/// reads by name.
-pub(crate) async fn load_durable_topics(
-    store: &Arc<dyn Store>,
-    mut each: impl FnMut(&Address),
-) -> Result<HashMap<Address, HashSet<u64>>, Refusal> {
-    const PAGE: usize = 1000;
-    let mut topics: HashMap<Address, HashSet<u64>> = HashMap::new();
-    let mut after = None;
-    loop {
-        let prefix = Bytes::from_static(DURABLE_PREFIX);
-        let page = store.records(prefix, after, PAGE).await.map_err(store_refusal)?;
-        for record in &page {
-            let Some((channel, number)) = parse_durable(&record.key) else { continue };
-            each(&channel);
-            if channel.kind() == AddressKind::Topic {
-                topics.entry(channel).or_default().insert(number);
-            }
-        }
-        if page.len() < PAGE {
-            return Ok(topics);
-        }
-        after = page.last().map(|record| record.key.clone());
-    }
-}
-
-fn parse_durable(key: &[u8]) -> Option<(Address, u64)> {
-    let rest = key.strip_prefix(DURABLE_PREFIX)?;
-    let (text, number) = rest.split_at_checked(rest.len().checked_sub(9)?)?;
-    let channel = Address::parse_any(std::str::from_utf8(text).ok()?).ok()?;
-    Some((channel, u64::from_be_bytes(number.get(1..)?.try_into().ok()?)))
 }
 
 impl Node {
@@ -211,7 +168,7 @@ impl Node {
             Reads::Feed(_) => Ok(record.feed),
             Reads::Channels(channels) => {
                 for channel in channels {
-                    if self.record(&durable_key(channel, record.number)).await?.is_none() {
+                    if self.record(&durable::key(channel, record.number)).await?.is_none() {
                         return Ok(false);
                     }
                 }
@@ -246,8 +203,8 @@ impl Node {
         ];
         let named = if bounded { reads.channels() } else { &[] };
         units.extend(named.iter().map(|channel| durable_record(channel, number)));
+        named.iter().for_each(|channel| self.inner.planner.durable.enter(channel));
         self.commit(units).await?;
-        named.iter().for_each(|channel| self.topic_is_durable(channel, number));
         Ok(number)
     }
 
@@ -317,14 +274,6 @@ impl Node {
         Ok(stored.chain(attached).max())
     }
 
-    pub(crate) fn topic_is_durable(&self, channel: &Address, number: u64) {
-        if channel.kind() == AddressKind::Topic {
-            let mut topics =
-                self.inner.planner.durable_topics.write().unwrap_or_else(PoisonError::into_inner);
-            topics.entry(channel.clone()).or_default().insert(number);
-        }
-    }
-
     /// The devices of a user, by name, at most `limit`.
     pub(crate) async fn devices(
         &self,
@@ -370,19 +319,12 @@ impl Node {
         let reader = Reader::device(record.number);
         let cursors = self.store().cursors(reader.clone()).await.map_err(store_refusal)?;
         let mut units = vec![delete(device_key(user, device)), delete(number_key(record.number))];
-        units.extend(cursors.iter().map(|c| delete(durable_key(&c.channel, record.number))));
-        units.push(Unit::Forget { reader });
+        units.extend(cursors.iter().map(|c| delete(durable::key(&c.channel, record.number))));
+        units.push(Unit::Forget { reader, channel: None });
         self.commit(units).await?;
-        let mut topics =
-            self.inner.planner.durable_topics.write().unwrap_or_else(PoisonError::into_inner);
         for cursor in &cursors {
             self.inner.trimmable.note(&cursor.channel);
-            if let Some(numbers) = topics.get_mut(&cursor.channel) {
-                numbers.remove(&record.number);
-                if numbers.is_empty() {
-                    topics.remove(&cursor.channel);
-                }
-            }
+            self.inner.planner.durable.left(self.store(), &cursor.channel).await?;
         }
         Ok(true)
     }
@@ -443,10 +385,5 @@ mod tests {
         for damaged in [&b""[..], b"\x01", b"\x02\0aaaaaaaabbbbbbbbcccccccc"] {
             assert_eq!(DeviceRecord::decode(damaged), None);
         }
-        let topic = Address::topic("a/\u{fc}").unwrap();
-        for number in [1, u64::MAX, 0x0000_ff00_0000_0000] {
-            assert_eq!(parse_durable(&durable_key(&topic, number)), Some((topic.clone(), number)));
-        }
-        assert_eq!(parse_durable(b"durable/x"), None);
     }
 }

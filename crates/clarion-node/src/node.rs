@@ -4,14 +4,17 @@
 //! protocols, engines.
 
 use crate::clients::Clients;
-use crate::committer::{CommitAnswer, CommitQueue, Committer, Reply};
+use crate::committer::{CommitAnswer, CommitClock, CommitQueue, Committer, Reply};
 use crate::config::NodeConfig;
+use crate::durable::Durable;
 use crate::interest::Interest;
 use crate::metrics::{CommitCounters, ShardCounters, ShardTotals, VerbCounters};
 use crate::planner::Planner;
 use crate::retained::Retained;
+use crate::sessions::Sessions;
 use crate::shard::{Job, Mail, Mailbox, Shard, ShardContext};
-use crate::{clock, sweeper};
+use crate::sys::{Connected, Sys};
+use crate::{clock, sweeper, sys};
 use bytes::Bytes;
 use clarion_core::port::store::{
     Batch, Change, Done, Durability, Expect, Health, Store, StoreError, Unit,
@@ -19,7 +22,7 @@ use clarion_core::port::store::{
 use clarion_core::{Code, Refusal};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use tokio::sync::{Notify, Semaphore, oneshot};
 
@@ -40,6 +43,9 @@ pub(crate) struct Inner {
     pub(crate) planner: Arc<Planner>,
     pub(crate) retained: Arc<Retained>,
     pub(crate) clients: Arc<Clients>,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) connected: Arc<Connected>,
+    pub(crate) sys: Arc<Sys>,
     pub(crate) trimmable: Arc<sweeper::Trimmable>,
     start_locks: [tokio::sync::Mutex<()>; START_LOCKS],
     next_shard: AtomicUsize,
@@ -56,6 +62,8 @@ struct Threads {
     shards: Vec<JoinHandle<()>>,
     committer: Option<JoinHandle<()>>,
     sweeper: Option<tokio::task::JoinHandle<()>>,
+    cleaner: Option<tokio::task::JoinHandle<()>>,
+    sys: Option<tokio::task::JoinHandle<()>>,
 }
 
 /// First attaches that may be under way at once, at most (users share a lock by hash).
@@ -68,6 +76,18 @@ const SECRET_KEY: &[u8] = b"secret/token";
 pub(crate) fn store_refusal(error: StoreError) -> Refusal {
     tracing::debug!(%error, "the store refused");
     error.code().into()
+}
+
+/// What units came to that must all succeed.
+pub(crate) fn all_done(answer: CommitAnswer) -> Result<Vec<Done>, Refusal> {
+    let (_, results) = answer.map_err(store_refusal)?;
+    match results.iter().find_map(|done| match done {
+        Done::Refused(code) => Some(*code),
+        _ => None,
+    }) {
+        Some(code) => Err(code.into()),
+        None => Ok(results),
+    }
 }
 
 /// Random bytes.
@@ -83,14 +103,15 @@ impl Node {
     pub async fn start(config: NodeConfig, store: Arc<dyn Store>) -> Result<Self, Refusal> {
         let secret = load_secret(&store).await?;
         let trimmable = Arc::new(sweeper::Trimmable::default());
-        let durable_topics =
-            crate::devices::load_durable_topics(&store, |channel| trimmable.note(channel)).await?;
+        let durable = Durable::load(&store, |channel| trimmable.note(channel)).await?;
         let retained = Arc::new(Retained::new(config.retained_topics));
         crate::retained::load(&retained, &store).await?;
+        let sessions = Arc::new(Sessions::load(&store).await?);
+        let clock = CommitClock::load(&store).await?;
         let config = Arc::new(config);
         let planner = Arc::new(Planner {
             config: config.clone(),
-            durable_topics: RwLock::new(durable_topics),
+            durable: Arc::new(durable),
             number: u32::from_be_bytes(random()?),
             // Gates see its low half as numbers: a restart begins elsewhere.
             live_counter: AtomicU64::new(u64::from(u32::from_be_bytes(random()?))),
@@ -109,6 +130,9 @@ impl Node {
                 planner,
                 retained,
                 clients: Arc::default(),
+                sessions,
+                connected: Arc::default(),
+                sys: Arc::default(),
                 trimmable,
                 start_locks: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
                 next_shard: AtomicUsize::new(0),
@@ -120,11 +144,12 @@ impl Node {
                 config,
             }),
         };
-        node.spawn_threads().map_err(|e| Refusal::new(Code::Internal, format!("threads: {e}")))?;
+        node.spawn_threads(clock)
+            .map_err(|e| Refusal::new(Code::Internal, format!("threads: {e}")))?;
         Ok(node)
     }
 
-    fn spawn_threads(&self) -> std::io::Result<()> {
+    fn spawn_threads(&self, clock: CommitClock) -> std::io::Result<()> {
         let inner = &self.inner;
         let mut threads = Threads::default();
         let committer = Committer {
@@ -133,6 +158,9 @@ impl Node {
             interest: inner.interest.clone(),
             mailboxes: inner.mailboxes.clone(),
             counters: inner.commit_counters.clone(),
+            durable: inner.planner.durable.clone(),
+            trimmable: inner.trimmable.clone(),
+            clock,
             runtime: tokio::runtime::Handle::current(),
         };
         threads.committer = Some(self.supervised("committer".into(), move || committer.run())?);
@@ -149,6 +177,9 @@ impl Node {
                 planner: inner.planner.clone(),
                 retained: inner.retained.clone(),
                 clients: inner.clients.clone(),
+                sessions: inner.sessions.clone(),
+                connected: inner.connected.clone(),
+                sys: inner.sys.clone(),
                 mailboxes: inner.mailboxes.clone(),
             };
             threads
@@ -156,6 +187,8 @@ impl Node {
                 .push(self.supervised(format!("shard-{index}"), move || Shard::run(context))?);
         }
         threads.sweeper = Some(sweeper::spawn(self.clone()));
+        threads.cleaner = Some(tokio::spawn(crate::sessions::clean(self.clone())));
+        threads.sys = sys::spawn(self.clone());
         *self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner) = threads;
         Ok(())
     }
@@ -273,21 +306,23 @@ impl Node {
 
     /// Hands units to the committer and waits for what became of them.
     pub(crate) async fn submit(&self, units: Vec<Unit>) -> Result<CommitAnswer, Refusal> {
+        let answer = self.hand_in(units)?;
+        answer.await.map_err(|_| Refusal::new(Code::StoreOutcome, "the committer ended"))
+    }
+
+    /// Hands units to the committer; what becomes of them comes later.
+    pub(crate) fn hand_in(
+        &self,
+        units: Vec<Unit>,
+    ) -> Result<oneshot::Receiver<CommitAnswer>, Refusal> {
         let (sender, answer) = oneshot::channel();
         self.inner.queue.submit(units, Reply::Task(sender), false)?;
-        answer.await.map_err(|_| Refusal::new(Code::StoreOutcome, "the committer ended"))
+        Ok(answer)
     }
 
     /// Commits units that must all succeed.
     pub(crate) async fn commit(&self, units: Vec<Unit>) -> Result<Vec<Done>, Refusal> {
-        let (_, results) = self.submit(units).await?.map_err(store_refusal)?;
-        match results.iter().find_map(|done| match done {
-            Done::Refused(code) => Some(*code),
-            _ => None,
-        }) {
-            Some(code) => Err(code.into()),
-            None => Ok(results),
-        }
+        all_done(self.submit(units).await?)
     }
 
     /// For measurements of the committer alone: commits units as the verbs do.
@@ -307,8 +342,8 @@ impl Node {
     pub fn shut_down(&self) {
         let threads =
             std::mem::take(&mut *self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        if let Some(sweeper) = threads.sweeper {
-            sweeper.abort();
+        for task in [threads.sweeper, threads.cleaner, threads.sys].into_iter().flatten() {
+            task.abort();
         }
         self.close_sessions();
         let join = |thread: JoinHandle<()>| {

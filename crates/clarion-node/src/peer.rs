@@ -4,6 +4,7 @@
 
 use crate::attach::{AttachPlan, Guard, Link, SessionRef, user_tag};
 use crate::node::Node;
+use crate::sessions::Opened;
 use crate::shard::Mail;
 use clarion_core::port::peer::Peer;
 use clarion_core::{Code, Millis, Refusal};
@@ -24,6 +25,8 @@ pub struct PeerPlan {
     pub exclusive: bool,
     /// It does not go on where an earlier session of this client id was.
     pub clean: bool,
+    /// Seconds for which its session is kept when the connection has ended; 0 = not at all.
+    pub expiry_s: u32,
     /// How its user's feed would be read (see [`Node::prepare`]).
     pub feed: Option<AttachPlan>,
     /// It reads the feed at once, unasked.
@@ -53,6 +56,8 @@ pub(crate) struct AttachPeer {
     pub(crate) link: Link,
     pub(crate) leftover: Vec<u8>,
     pub(crate) guard: Guard,
+    /// Its stored session.
+    pub(crate) opened: Option<Box<Opened>>,
 }
 
 impl Node {
@@ -70,10 +75,14 @@ impl Node {
         if let Err(refusal) = self.inner.planner.check_taking() {
             return Err(NotAttached { refusal, link: Some(link) });
         }
+        let opened = match self.open_session(&plan).await {
+            Ok(opened) => opened.map(Box::new),
+            Err(refusal) => return Err(NotAttached { refusal, link: Some(link) }),
+        };
         let tag = user_tag(plan.user.as_deref().unwrap_or(&plan.client_id));
         let shard = self.shard_of_tag(tag);
         let (sender, answer) = oneshot::channel();
-        let attach = Box::new(AttachPeer { plan, peer, link, leftover, guard });
+        let attach = Box::new(AttachPeer { plan, peer, link, leftover, guard, opened });
         let gone = || NotAttached { refusal: Code::ShuttingDown.into(), link: None };
         if !self.mailbox(shard).post(Mail::AttachPeer(attach, sender)) {
             return Err(gone());

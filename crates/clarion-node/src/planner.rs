@@ -3,21 +3,20 @@
 //! Shared by all who publish: the verbs and the shards. Must not know: who is told of a message, how it is stored.
 
 use crate::config::NodeConfig;
+use crate::durable::Durable;
 use crate::metrics::VerbCounters;
 use crate::publish::{Draft, Expire};
 use clarion_core::port::store::Publish;
 use clarion_core::{
     Address, AddressKind, Code, Content, Message, MessageId, Principal, Refusal, Verb, topic,
 };
-use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 
 /// See the module.
 pub(crate) struct Planner {
     pub(crate) config: Arc<NodeConfig>,
-    /// Durable readers of each topic that has some.
-    pub(crate) durable_topics: RwLock<HashMap<Address, HashSet<u64>>>,
+    pub(crate) durable: Arc<Durable>,
     pub(crate) number: u32,
     pub(crate) live_counter: AtomicU64,
     pub(crate) draining: AtomicBool,
@@ -73,7 +72,7 @@ impl Planner {
         if address.kind() != AddressKind::Topic {
             return true;
         }
-        self.is_durable_topic(address) || self.keeps_history(address)
+        self.durable.has(address) || self.keeps_history(address)
     }
 
     /// Whether the configuration gives this channel a history that does not depend on its readers.
@@ -94,11 +93,5 @@ impl Planner {
         let id = MessageId::live(now, self.number, counter);
         let content = Arc::new(content);
         Arc::new(Message { id, channel, epoch: 0, seq: 0, created_at: now, content })
-    }
-
-    /// Whether a durable reader reads this topic.
-    pub(crate) fn is_durable_topic(&self, channel: &Address) -> bool {
-        let durable = self.durable_topics.read().unwrap_or_else(PoisonError::into_inner);
-        !durable.is_empty() && durable.contains_key(channel)
     }
 }

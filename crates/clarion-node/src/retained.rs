@@ -9,9 +9,11 @@
 //! retained message is in `hashes` (some without may be, too). In memory are one hash a topic and what is not committed.
 //! Must not know: sessions.
 
+mod admin;
 mod record;
 
-pub(crate) use record::{decode, encode, key, prefix};
+pub use admin::RetainedPage;
+pub(crate) use record::{decode, encode, key, of_name, prefix};
 
 use crate::clock;
 use crate::node::{Node, store_refusal};

@@ -25,7 +25,7 @@ mod timers;
 mod voice;
 mod written;
 
-pub(crate) use mailbox::{Job, LiveDone, Mail, Mailbox};
+pub(crate) use mailbox::{Hinted, Job, LiveDone, Mail, Mailbox};
 pub(crate) use peer::PeerReply;
 pub(crate) use session::SessionView;
 pub(crate) use slab::SessionKey;
@@ -39,7 +39,9 @@ use crate::interest::Interest;
 use crate::metrics::ShardCounters;
 use crate::planner::Planner;
 use crate::retained::Retained;
+use crate::sessions::Sessions;
 use crate::sweeper::Trimmable;
+use crate::sys::{Connected, Sys};
 use bytes::Bytes;
 use catch_up::Waiter;
 use clarion_core::catch_up::CatchUp;
@@ -83,6 +85,9 @@ pub(crate) struct ShardContext {
     pub(crate) planner: Arc<Planner>,
     pub(crate) retained: Arc<Retained>,
     pub(crate) clients: Arc<Clients>,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) connected: Arc<Connected>,
+    pub(crate) sys: Arc<Sys>,
     pub(crate) mailboxes: Arc<[Arc<Mailbox>]>,
 }
 
@@ -134,6 +139,13 @@ struct State {
     dirty: Vec<SessionKey>,
     timers: Timers,
     frames: Frames,
+    /// Stored sessions with something that must be written with this tick, or soon.
+    stored_now: Vec<SessionKey>,
+    stored_acks: Vec<SessionKey>,
+    /// Empty in between.
+    stored_touched: Vec<SessionKey>,
+    /// Tails of stored sessions' subscriptions that may go.
+    tails_spent: Vec<(SessionKey, Vec<u32>)>,
     /// Sessions that still may get a page after a failed read, tried again with the next timer tick.
     retry: Vec<SessionKey>,
 }
@@ -150,6 +162,12 @@ pub(crate) struct Shard {
     /// Retained messages that sessions hold, by record: its version and its message.
     retained_shared: RefCell<HashMap<Bytes, (u64, Weak<Message>)>>,
     closing: Cell<bool>,
+    /// All that was committed up to this time has been handled here.
+    seen: Cell<Millis>,
+    /// Ends of stored sessions that are being committed.
+    endings: Cell<usize>,
+    /// When it began.
+    started: Millis,
     /// What leases and delays are measured by, since the clock may jump.
     mono: Instant,
 }
@@ -191,6 +209,10 @@ impl Shard {
             dirty: Vec::new(),
             timers: Timers::new(context.config.heartbeat, context.config.ack_flush),
             frames: Frames::default(),
+            stored_now: Vec::new(),
+            stored_acks: Vec::new(),
+            stored_touched: Vec::new(),
+            tails_spent: Vec::new(),
             retry: Vec::new(),
         };
         Self {
@@ -201,6 +223,9 @@ impl Shard {
             plain: RefCell::default(),
             retained_shared: RefCell::default(),
             closing: Cell::new(false),
+            seen: Cell::new(0),
+            endings: Cell::new(0),
+            started: crate::clock::now(),
             mono: Instant::now(),
         }
     }
@@ -212,6 +237,8 @@ impl Shard {
             let deadline = self.state.borrow().timers.deadline();
             // Either way the tick below does what is due.
             let _ = tokio::time::timeout_at(deadline, self.context.mailbox.arrived()).await;
+            // Read first: what was committed by then is in the mailbox already.
+            let hinted = self.context.planner.durable.hinted();
             let heads = self.context.mailbox.drain(&mut mails);
             for mail in mails.drain(..) {
                 self.handle(mail);
@@ -219,10 +246,13 @@ impl Shard {
             for (channel, dropped) in heads {
                 self.raise_head(&channel, dropped);
             }
+            self.seen.set(hinted);
             self.run_timers();
             self.run_wills();
             self.hear_waiting();
             self.flush_publishes();
+            self.drop_tails();
+            self.flush_windows();
             self.hear_early();
             self.begin_replays();
             self.hand_out_ready();
@@ -274,6 +304,7 @@ impl Shard {
             && state.gates.is_clean()
             && state.wills.is_empty()
             && state.publishing.is_empty()
+            && self.endings.get() == 0
     }
 
     /// Milliseconds since the shard began.
@@ -284,6 +315,7 @@ impl Shard {
     /// Hands all unwritten acks to the committer.
     fn flush_acks(&self) {
         self.flush_devices();
+        self.flush_stored_acks();
         self.flush_shared();
         self.flush_gates();
     }

@@ -45,14 +45,14 @@ impl Node {
         let number = reader_number(&plan.reader);
         let units =
             vec![Unit::Ack { reader: plan.reader.clone(), moves }, durable_record(channel, number)];
+        self.inner.planner.durable.enter(channel);
         self.commit(units).await?;
-        self.topic_is_durable(channel, number);
         Ok(())
     }
 
     async fn has_shared(&self, plan: &SharedPlan) -> Result<bool, Refusal> {
         if plan.channel.kind() == AddressKind::Topic
-            && !self.inner.planner.is_durable_topic(&plan.channel)
+            && !self.inner.planner.durable.has(&plan.channel)
         {
             return Ok(false);
         }

@@ -5,14 +5,16 @@
 
 use crate::clock;
 use crate::node::{Node, store_refusal};
-use clarion_core::port::store::{SweepBudget, Unit};
-use clarion_core::{Address, AddressKind, Refusal};
+use clarion_core::port::store::{Head, INLINE_MAX, ReadRange, SweepBudget, Unit};
+use clarion_core::{Address, AddressKind, Refusal, Seq};
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 use tokio::time::MissedTickBehavior;
 
 /// Channels that one step looks at.
 const CHANNELS_A_STEP: usize = 256;
+/// Channels that are trimmed with one commit.
+const CHANNELS_A_TRIM: usize = 64;
 /// Devices that one round looks at.
 const DEVICES_A_ROUND: usize = 500;
 
@@ -28,9 +30,9 @@ pub(crate) struct Trimmable(Mutex<HashSet<Address>>);
 impl Trimmable {
     /// A cursor of this channel moved or went.
     pub(crate) fn note(&self, channel: &Address) {
-        if matches!(channel.kind(), AddressKind::Queue | AddressKind::Topic) {
+        if matches!(channel.kind(), AddressKind::Queue | AddressKind::Topic | AddressKind::Filter) {
             let mut channels = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if channels.len() < TRIMMABLE_MAX {
+            if channels.len() < TRIMMABLE_MAX && !channels.contains(channel) {
                 channels.insert(channel.clone());
             }
         }
@@ -49,18 +51,18 @@ pub(crate) fn spawn(node: Node) -> tokio::task::JoinHandle<()> {
         rounds.tick().await;
         let mut devices_after = None;
         let mut retained_after = None;
+        let mut sessions_after = None;
         loop {
             rounds.tick().await;
             sweep_store(&node).await;
-            for channel in node.inner.trimmable.take() {
-                if let Err(error) = trim_acked(&node, &channel).await {
-                    tracing::debug!(%error, "trimming by cursors");
-                    node.inner.trimmable.note(&channel);
-                }
-            }
+            trim_all(&node).await;
             match node.sweep_devices(devices_after.take(), DEVICES_A_ROUND).await {
                 Ok(next) => devices_after = next,
                 Err(error) => tracing::debug!(%error, "sweeping devices"),
+            }
+            match node.sweep_sessions(sessions_after.take()).await {
+                Ok(next) => sessions_after = next,
+                Err(error) => tracing::debug!(%error, "sweeping sessions"),
             }
             match crate::retained::sweep(&node, retained_after.take()).await {
                 Ok(next) => retained_after = next,
@@ -81,23 +83,83 @@ async fn sweep_store(node: &Node) {
     }
 }
 
-/// Trims a channel below what its cursors still need. A queue that nobody has read yet keeps everything; a topic that
-/// nobody reads durably any more keeps nothing.
-async fn trim_acked(node: &Node, channel: &Address) -> Result<(), Refusal> {
-    if node.inner.planner.keeps_history(channel) {
-        return Ok(());
+/// Trims what was noted.
+async fn trim_all(node: &Node) {
+    let channels: Vec<Address> = node.inner.trimmable.take().into_iter().collect();
+    for part in channels.chunks(CHANNELS_A_TRIM) {
+        if let Err(error) = trim_acked(node, part).await {
+            tracing::debug!(%error, "trimming by cursors");
+            part.iter().for_each(|channel| node.inner.trimmable.note(channel));
+        }
     }
-    let heads = node.store().heads(vec![channel.clone()]).await.map_err(store_refusal)?;
-    let Some(head) = heads.first() else { return Ok(()) };
-    let cursors = node.store().readers(channel.clone()).await.map_err(store_refusal)?;
-    let floors = cursors.iter().filter(|c| c.epoch == head.epoch).map(|c| c.cursor.floor());
-    let below = match floors.min() {
-        Some(floor) => floor + 1,
-        None if channel.kind() == AddressKind::Topic => head.last + 1,
-        None => return Ok(()),
-    };
-    if below > head.first {
-        node.commit(vec![Unit::Trim { channel: channel.clone(), below }]).await?;
+}
+
+/// Trims channels below what their cursors still need. A queue that nobody has read yet keeps everything; a topic or filter
+/// that nobody reads durably any more keeps nothing.
+async fn trim_acked(node: &Node, channels: &[Address]) -> Result<(), Refusal> {
+    let planner = &node.inner.planner;
+    let channels: Vec<Address> =
+        channels.iter().filter(|channel| !planner.keeps_history(channel)).cloned().collect();
+    let heads = node.store().heads(channels.clone()).await.map_err(store_refusal)?;
+    let mut units = Vec::new();
+    for (channel, head) in channels.iter().zip(heads) {
+        if head.first > head.last {
+            continue;
+        }
+        let floor = match channel.kind() {
+            AddressKind::Topic if !planner.durable.has_name(channel) => None,
+            _ => floor_of(node, channel, &head).await?,
+        };
+        let below = match floor {
+            Some(floor) => floor + 1,
+            None if channel.kind() != AddressKind::Queue => head.last + 1,
+            None => continue,
+        };
+        let below = referred(node, channel, &head, below).await?;
+        if below > head.first {
+            units.push(Unit::Trim { channel: channel.clone(), below });
+        }
+    }
+    if !units.is_empty() {
+        node.commit(units).await?;
     }
     Ok(())
+}
+
+/// The lowest floor of a channel's cursors.
+async fn floor_of(node: &Node, channel: &Address, head: &Head) -> Result<Option<Seq>, Refusal> {
+    let cursors = node.store().readers(channel.clone()).await.map_err(store_refusal)?;
+    let floors = cursors.iter().filter(|c| c.epoch == head.epoch).map(|c| c.cursor.floor());
+    Ok(floors.min())
+}
+
+/// Where a topic is trimmed that filters refer to: not above a body that is too large for references to hold it.
+async fn referred(node: &Node, topic: &Address, head: &Head, below: Seq) -> Result<Seq, Refusal> {
+    let small = head.bytes <= INLINE_MAX as u64;
+    if topic.kind() != AddressKind::Topic || small || !node.inner.planner.durable.has_filter(topic)
+    {
+        return Ok(below);
+    }
+    let mut from = head.first;
+    while from < below {
+        let range = ReadRange {
+            channel: topic.clone(),
+            from,
+            to: below - 1,
+            backwards: false,
+            count: 1000,
+            bytes: node.config().page_bytes,
+        };
+        let pages = node.store().read(clock::now(), vec![range]).await.map_err(store_refusal)?;
+        let Some(page) = pages.into_iter().next() else { break };
+        let large = page.messages.iter().find(|message| message.content.weight() > INLINE_MAX);
+        if let Some(large) = large {
+            return Ok(large.seq);
+        }
+        if page.through < from {
+            break;
+        }
+        from = page.through + 1;
+    }
+    Ok(below)
 }

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed check panics")]
 
+mod copies;
 mod cursors;
 mod limits;
 mod publish;
@@ -12,10 +13,12 @@ mod read;
 mod records;
 mod references;
 mod retention;
+mod starts;
 mod sweep;
 
 pub use self::{
-    cursors::*, limits::*, publish::*, read::*, records::*, references::*, retention::*, sweep::*,
+    copies::*, cursors::*, limits::*, publish::*, read::*, records::*, references::*, retention::*,
+    starts::*, sweep::*,
 };
 
 use bytes::Bytes;
@@ -206,14 +209,18 @@ macro_rules! conformance {
             one_record_for_one_key, a_key_is_forgotten_after_a_day, time_never_falls_in_a_log,
             odd_contents_and_names, dropped_futures_cancel_nothing, ids_lead_to_positions,
             acks_merge_in_any_order, cursors_are_listed_both_ways, epochs_guard_cursors,
+            starts_begin_at_the_head, starts_among_writers, one_cursor_is_forgotten,
             readers_of_every_byte_do_not_mix, the_time_of_an_ack_is_kept,
             trimming_is_logical_at_once, bounds_by_count, bounds_by_bytes, a_queue_refuses_and_keeps,
             pages_are_bounded, an_oversized_message_comes_alone, holes_are_passed,
             reading_backwards, several_ranges_at_once,
             references_lead_to_bodies, references_do_not_outlive_bodies, no_reference_before_its_body,
+            references_tell_their_places, copies_outlive_bodies, references_weigh_what_they_hold,
+            an_erased_message_shows_nowhere, an_erasure_sees_its_own_batch, a_full_filter_refuses_the_publish,
             one_winner_of_many, units_see_those_before_them, scans_complete_under_writes,
             keys_of_every_byte, an_old_fence_is_refused,
             age_is_swept_within_the_budget, age_is_counted_to_the_millisecond, empty_channels_give_back_their_names,
+            names_of_one_off_topics_come_back,
             a_full_engine_refuses_publishes_only, oversized_keys_are_refused
         );
     };

@@ -9,6 +9,7 @@ mod channels;
 mod codec;
 mod cursors;
 mod engine;
+mod erase;
 mod filter;
 mod idempotency;
 mod inspect;
@@ -240,6 +241,14 @@ impl Store for EmbeddedStore {
 
     fn cursors(&self, reader: Reader) -> BoxFuture<Result<Vec<StoredCursor>, StoreError>> {
         self.read_with(move |engine| engine.cursors_of(&reader))
+    }
+
+    fn cursors_on(
+        &self,
+        reader: Reader,
+        channels: Vec<Address>,
+    ) -> BoxFuture<Result<Vec<Option<StoredCursor>>, StoreError>> {
+        self.read_with(move |engine| engine.cursors_on(&reader, &channels))
     }
 
     fn readers(&self, channel: Address) -> BoxFuture<Result<Vec<StoredCursor>, StoreError>> {

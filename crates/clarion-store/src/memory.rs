@@ -149,6 +149,11 @@ impl Inner {
             .collect()
     }
 
+    fn cursors_on(&self, reader: &Reader, channels: Vec<Address>) -> Vec<Option<StoredCursor>> {
+        let on = |channel| self.cursors.get(&(reader.clone(), channel)).cloned();
+        channels.into_iter().map(on).collect()
+    }
+
     fn readers_of(&self, channel: &Address) -> Vec<StoredCursor> {
         let readers = self.readers.get(channel).into_iter().flatten();
         readers
@@ -214,6 +219,14 @@ impl Store for MemoryStore {
 
     fn cursors(&self, reader: Reader) -> BoxFuture<Result<Vec<StoredCursor>, StoreError>> {
         self.answer(|inner| Ok(inner.cursors_of(&reader)))
+    }
+
+    fn cursors_on(
+        &self,
+        reader: Reader,
+        channels: Vec<Address>,
+    ) -> BoxFuture<Result<Vec<Option<StoredCursor>>, StoreError>> {
+        self.answer(|inner| Ok(inner.cursors_on(&reader, channels)))
     }
 
     fn readers(&self, channel: Address) -> BoxFuture<Result<Vec<StoredCursor>, StoreError>> {

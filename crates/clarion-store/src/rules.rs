@@ -2,8 +2,10 @@
 //!
 //! Pure. Must not know: where anything is kept.
 
-use clarion_core::port::store::{Head, Move, Page, ReadRange, Reader, StoredCursor};
-use clarion_core::{Code, Cursor, Epoch, Message, Millis, Seq};
+use clarion_core::port::store::{Head, INLINE_MAX, Move, Page, ReadRange, Reader, StoredCursor};
+use clarion_core::{
+    Address, AddressKind, Code, Content, Cursor, Epoch, Message, Millis, Seq, topic,
+};
 
 /// How long an idempotency key is remembered.
 pub(crate) const IDEMPOTENCY_MS: u64 = 24 * HOUR_MS;
@@ -22,8 +24,29 @@ pub(crate) const KEY_BYTES_MAX: usize = 1024;
 pub(crate) const IDEMPOTENCY_BYTES_MAX: usize = 256;
 /// Largest value of a small record.
 pub(crate) const RECORD_BYTES_MAX: usize = 4 << 20;
-/// What a reference counts in a log's bytes.
-pub(crate) const REFERENCE_WEIGHT: u64 = 64;
+/// What a bare reference counts in a log's bytes.
+const REFERENCE_WEIGHT: u64 = 64;
+
+/// Whether references to this message hold a copy. Only topics are matched by filters, and what does not match is not
+/// found when the message is erased.
+pub(crate) fn is_inline(channel: &Address, content: &Content) -> bool {
+    channel.kind() == AddressKind::Topic && content.weight() <= INLINE_MAX
+}
+
+/// What a reference to this message counts in a log's bytes.
+pub(crate) fn reference_weight(channel: &Address, content: &Content) -> u64 {
+    if !is_inline(channel, content) {
+        return REFERENCE_WEIGHT;
+    }
+    (content.weight() + channel.as_str().len()) as u64
+}
+
+/// Whether this is a filter's log that has the references to what is published on `channel`.
+pub(crate) fn refers_to(filter: &Address, channel: &Address) -> bool {
+    filter.kind() == AddressKind::Filter
+        && channel.kind() == AddressKind::Topic
+        && topic::matches(filter.id(), channel.id())
+}
 
 /// Whether a key of a record, claim or reader can be stored.
 pub(crate) fn check_key(key: &[u8]) -> Result<(), Code> {
@@ -69,6 +92,27 @@ pub(crate) fn merge_move(
     }
     new.updated_at = new.updated_at.max(now);
     Some(new)
+}
+
+/// The cursor as it is after a start at the head `last`, or `None` when there is nothing to write.
+pub(crate) fn start(
+    stored: Option<&StoredCursor>,
+    reader: &Reader,
+    channel: &Address,
+    (epoch, last): (Epoch, Seq),
+    now: Millis,
+) -> Option<StoredCursor> {
+    if stored.is_some_and(|stored| stored.epoch == epoch) {
+        return None;
+    }
+    Some(StoredCursor {
+        channel: channel.clone(),
+        reader: reader.clone(),
+        epoch,
+        cursor: Cursor::at(last),
+        updated_at: now,
+        marks: Vec::new(),
+    })
 }
 
 /// Drops the mark whose loss falsifies a time the least, relative to how long ago it was: recent acks keep exact

@@ -51,7 +51,12 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn channel(n: u64) -> Address {
-    Address::user(&n.to_string()).unwrap()
+    Address::topic(&n.to_string()).unwrap()
+}
+
+/// Its log has a reference to every message.
+fn everything() -> Address {
+    Address::parse_any("filter:#").unwrap()
 }
 
 fn reader() -> Reader {
@@ -72,7 +77,8 @@ fn publish(to: u64, seq: Seq) -> Unit {
     let content = Content { payload: body(to, seq), ..Content::default() };
     let retention = Retention { age_ms: 0, count: 0, bytes: 0, overflow: Overflow::TrimOldest };
     let channel = channel(to);
-    Unit::Publish(Publish { channel, content: content.into(), refs: Vec::new(), retention })
+    let refs = vec![everything()];
+    Unit::Publish(Publish { channel, content: content.into(), refs, retention })
 }
 
 fn heads(store: &EmbeddedStore) -> Vec<(u32, Seq)> {
@@ -225,6 +231,7 @@ fn look(dir: &Path, durability: &str, told: &Told) -> (Vec<u32>, u64) {
         }
         total += last;
     }
+    look_at_copies(&store, &heads);
     let cursors = wait(store.cursors(reader())).unwrap();
     for (n, floor) in &told.floor {
         let cursor = cursors.iter().find(|cursor| cursor.channel == channel(*n)).unwrap();
@@ -234,6 +241,34 @@ fn look(dir: &Path, durability: &str, told: &Told) -> (Vec<u32>, u64) {
         assert!(of_this || durability == "memory");
     }
     (heads.into_iter().map(|(epoch, _)| epoch).collect(), total)
+}
+
+/// The references' log has every message that the topics have, each topic's in order, and nothing else.
+fn look_at_copies(store: &EmbeddedStore, heads: &[(u32, Seq)]) {
+    let mut found = vec![0; heads.len()];
+    let mut from = 1;
+    loop {
+        let range = ReadRange {
+            channel: everything(),
+            from,
+            to: Seq::MAX,
+            backwards: false,
+            count: 1_000,
+            bytes: 8 << 20,
+        };
+        let page = wait(store.read(NOW, vec![range])).unwrap().remove(0);
+        for message in &page.messages {
+            assert_eq!(message.seq, from, "dense");
+            let n: u64 = message.channel.id().parse().unwrap();
+            found[n as usize] += 1;
+            assert_eq!(message.content.payload, body(n, found[n as usize]), "topic {n}");
+            from += 1;
+        }
+        if page.through >= page.head.last {
+            break;
+        }
+    }
+    assert!(found.iter().eq(heads.iter().map(|(_, last)| last)), "{found:?}, {heads:?}");
 }
 
 /// Writes until the system refuses, then tells what the store says.

@@ -34,6 +34,9 @@ pub use slots::Subs;
 /// So many changes of QoS are told apart while messages of before may be unread; what is older is in doubt.
 const RANKS_MAX: usize = 32;
 
+/// The stamp of a change that is being committed.
+pub const PENDING: Millis = Millis::MAX;
+
 const RANK_QOS: u8 = 3;
 const RANK_NO_LOCAL: u8 = 4;
 const RANK_DOUBT: u8 = 8;
@@ -138,6 +141,18 @@ impl StoredSub {
             }
         }
         self.ranks.push((at, rank.0));
+    }
+
+    /// A change that was made before its stamp was known ([`PENDING`]) has this one.
+    pub fn settle(&mut self, at: Millis) {
+        let pending = |stamp: &mut Millis| {
+            if *stamp == PENDING {
+                *stamp = at;
+            }
+        };
+        pending(&mut self.since);
+        self.ranks.iter_mut().for_each(|(until, _)| pending(until));
+        self.tail.iter_mut().for_each(|tail| pending(&mut tail.at));
     }
 
     /// It ends, at this stamp, with its log's head there.

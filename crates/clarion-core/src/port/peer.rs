@@ -48,6 +48,8 @@ pub enum Ask {
     Freed {
         /// It was read from a log: this is acked.
         acked: Option<Place>,
+        /// It was one of QoS 2.
+        exactly_once: bool,
     },
     /// Of a session that outlives its connection: the client has taken a QoS 2 delivery. [`Peer::released`] follows when that
     /// is committed.
@@ -101,9 +103,25 @@ pub enum OutState {
     Released,
 }
 
+/// What a subscription of an earlier connection is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The access rules do not allow it any more.
+    Gone,
+    /// It is the user's feed.
+    Feed,
+    /// A topic or filter.
+    Topic {
+        /// See [`SubOptions::check`].
+        check: bool,
+    },
+}
+
 /// What a session that was there before brings to its peer.
 #[derive(Debug, Clone, Default)]
 pub struct Resumed {
+    /// It outlives the connection.
+    pub stored: bool,
     /// It was there.
     pub present: bool,
     /// Its subscriptions: filter and group, and how.
@@ -146,7 +164,7 @@ pub enum Goes {
 /// How a subscription wants its messages. `filter` + `share` name it within its session; the same again replaces it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subscribe {
-    /// Valid by [`crate::topic`]; without the `$share/…/` part. For the feed: the topic on which it comes.
+    /// Valid by [`crate::topic`]; without the `$share/…/` part.
     pub filter: Box<str>,
     /// The group of `$share/<group>/<filter>`.
     pub share: Option<Box<str>>,
@@ -269,8 +287,8 @@ pub trait Peer: Outlet {
         result: Result<Receipt, Refusal>,
         out: &mut Vec<u8>,
     ) -> Goes;
-    /// The subscriptions of this token are made.
-    fn subscribed(&mut self, token: u32, out: &mut Vec<u8>);
+    /// The subscriptions of this token are made, or, if not `granted`, could not be stored.
+    fn subscribed(&mut self, token: u32, granted: bool, out: &mut Vec<u8>);
     /// Those of this token have ended; whether each was there.
     fn unsubscribed(&mut self, token: u32, existed: &[bool], out: &mut Vec<u8>);
     /// Writes the head of a delivery. Of a QoS above 0 it takes a place in the window: the shard calls only while one is free.
@@ -279,15 +297,19 @@ pub trait Peer: Outlet {
     fn hold(&mut self, place: Place) -> Option<u16>;
     /// What was held is not given.
     fn drop_held(&mut self, number: u16);
+    /// The body of what is out is gone: see [`crate::inflight::Inflight::lose`].
+    fn lose(&mut self, number: u16) -> Option<bool>;
     /// That the client has received this QoS 2 delivery is committed, or was before this connection.
     fn released(&mut self, number: u16, out: &mut Vec<u8>);
     /// That the client's QoS 2 publish is over is committed; `known` = there was one.
     fn completed(&mut self, number: u16, known: bool, out: &mut Vec<u8>);
     /// What is out: see [`crate::inflight::Inflight::outs`].
     fn outs(&self, at_end: bool) -> Vec<Out>;
-    /// What the session brings, before the client is told that it is in. Returns for each of its subscriptions whether the access
-    /// rules allow it (`None` = no more) and whether each message is to be checked.
-    fn resume(&mut self, resumed: Resumed) -> Vec<Option<bool>>;
+    /// What the session brings, before the client is told that it is in. Returns what each of its subscriptions is by the access
+    /// rules of now.
+    fn resume(&mut self, resumed: Resumed) -> Vec<Verdict>;
+    /// Seconds that the session outlives the connection, as the client last said and may.
+    fn expiry_s(&self) -> u32;
     /// Whether deliveries of the feed take places in the window (QoS above 0).
     fn feed_is_numbered(&self) -> bool;
     /// Whether this client may and can have a message of the feed (No Local, its maximum packet size, its life is not over);

@@ -72,6 +72,10 @@ impl fmt::Debug for Reader {
     }
 }
 
+/// A reference holds a copy of a body of at most this weight ([`Content::weight`]), so that a filter's log is read alone and the
+/// body's own log may be trimmed; what is larger is read from where it stands.
+pub const INLINE_MAX: usize = 16 << 10;
+
 /// One publish.
 #[derive(Debug, Clone)]
 pub struct Publish {

@@ -201,6 +201,7 @@ async fn prepare(
         }),
         exclusive: config.auth_required,
         clean: hello.clean,
+        expiry_s,
         auto_feed: config.auto_subscribe && feed.is_some(),
         feed,
         keep_alive: (keep_alive > 0)
@@ -217,7 +218,7 @@ async fn prepare(
         principal: identity.principal,
         feed_acl_version,
         keep_alive,
-        session: SessionTerms { present: false, expiry_s },
+        session: SessionTerms { expiry_s, expiry_max_s: config.session_expiry_max_s },
         auto_feed: plan.auto_feed,
         config: config.peer.clone(),
     };

@@ -22,15 +22,16 @@ pub use setup::{ConnectRefusal, Hello, PeerSetup, SessionTerms, check_connect};
 pub use topics::{TemplateError, UserTopics};
 
 use aliases::{AliasesIn, AliasesOut};
+use clarion_core::inflight::Inflight;
 use clarion_core::port::outlet::Given;
 use clarion_core::port::peer::{
-    Ask, Delivery, Gave, Goes, Heard, Peer, PeerPublish, Receipt, SubOptions, Taking, Will,
+    Ask, Delivery, Gave, Goes, Heard, Out, Peer, PeerPublish, Place, Receipt, Resumed, SubOptions,
+    Taking, Verdict, Will,
 };
 use clarion_core::{Millis, Principal, Refusal};
-use clarion_wire::mqtt::{self, Decoded, Disconnect, Packet, Property, Side, Version};
+use clarion_wire::mqtt::{self, AckKind, Decoded, Disconnect, Packet, Property, Side, Version};
 use connack::Greeting;
 use inbound::Inbound;
-use clarion_core::inflight::Inflight;
 use publish::LastTopic;
 use setup::StoredWill;
 use std::sync::Arc;
@@ -53,12 +54,15 @@ pub struct MqttPeer {
     problem_information: bool,
     /// The connection is ending: nothing more is heard or told.
     over: bool,
+    /// The session outlives the connection, or did so before.
+    stored: bool,
     /// The largest packet that the client takes.
     packet_bytes: usize,
     /// Aliases that the client may set.
     topic_aliases: u16,
     /// How long the session may outlive the connection, as the client last said.
     session_expiry_s: u32,
+    session_expiry_max_s: u32,
     greeting: Option<Box<Greeting>>,
     will: Option<Box<StoredWill>>,
 
@@ -97,9 +101,11 @@ impl MqttPeer {
             version: hello.version,
             problem_information: hello.problem_information,
             over: false,
+            stored: false,
             packet_bytes: hello.packet_bytes.try_into().unwrap_or(usize::MAX),
             topic_aliases: if hello.version == Version::V5 { config.topic_aliases } else { 0 },
-            session_expiry_s: hello.session_expiry_s,
+            session_expiry_s: setup.session.expiry_s,
+            session_expiry_max_s: setup.session.expiry_max_s,
             will,
             aliases_in: AliasesIn::default(),
             inbound: Inbound::default(),
@@ -119,6 +125,7 @@ impl MqttPeer {
                 assigned: setup.assigned,
                 keep_alive: setup.keep_alive,
                 session: setup.session,
+                present: false,
             })),
         }
     }
@@ -157,7 +164,7 @@ impl MqttPeer {
             if self.session_expiry_s == 0 && seconds > 0 {
                 return self.fail(0x82, "a session expiry where CONNECT had none", out);
             }
-            self.session_expiry_s = seconds;
+            self.session_expiry_s = seconds.min(self.session_expiry_max_s);
         }
         self.over = true;
         // MQTT-3.14.4-3: only a normal end takes the will back.
@@ -202,8 +209,8 @@ impl Peer for MqttPeer {
         self.hear_published(token, result, out)
     }
 
-    fn subscribed(&mut self, _token: u32, out: &mut Vec<u8>) {
-        self.write_suback(out);
+    fn subscribed(&mut self, _token: u32, granted: bool, out: &mut Vec<u8>) {
+        self.write_suback(granted, out);
     }
 
     fn unsubscribed(&mut self, _token: u32, existed: &[bool], out: &mut Vec<u8>) {
@@ -212,6 +219,45 @@ impl Peer for MqttPeer {
 
     fn give(&mut self, delivery: Delivery<'_>, out: &mut Vec<u8>) -> Gave {
         self.give_topic(delivery, out)
+    }
+
+    fn hold(&mut self, place: Place) -> Option<u16> {
+        let number = self.inflight.next(self.span)?;
+        self.inflight.hold(number, place);
+        Some(number.id)
+    }
+
+    fn drop_held(&mut self, number: u16) {
+        self.inflight.drop_held(number);
+    }
+
+    fn lose(&mut self, number: u16) -> Option<bool> {
+        self.inflight.lose(number)
+    }
+
+    fn released(&mut self, number: u16, out: &mut Vec<u8>) {
+        if !self.over && self.inflight.release(number) {
+            self.ack(AckKind::Pubrel, number, 0, None, out);
+        }
+    }
+
+    fn completed(&mut self, number: u16, known: bool, out: &mut Vec<u8>) {
+        self.inbound.received.remove(number);
+        if !self.over {
+            self.write_pubcomp(number, known, out);
+        }
+    }
+
+    fn outs(&self, at_end: bool) -> Vec<Out> {
+        self.inflight.outs(at_end)
+    }
+
+    fn resume(&mut self, resumed: Resumed) -> Vec<Verdict> {
+        self.take_over(resumed)
+    }
+
+    fn expiry_s(&self) -> u32 {
+        self.session_expiry_s
     }
 
     fn feed_is_numbered(&self) -> bool {
@@ -236,7 +282,7 @@ impl Peer for MqttPeer {
         let mut content = will.content;
         content.sender = Some(self.sender());
         content.expires_at = properties::end_of_life(content.asked_s, from);
-        Some(Will { publish: PeerPublish { address, content, token: 0 }, delay_s })
+        Some(Will { publish: PeerPublish { address, content, token: 0, once: None }, delay_s })
     }
 }
 

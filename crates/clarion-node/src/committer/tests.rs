@@ -1,6 +1,7 @@
 //! The committer on a store whose commits the test finishes by hand.
 
 use super::*;
+use bytes::Bytes;
 use clarion_core::port::BoxFuture;
 use clarion_core::port::store::{
     Find, Found, Head, Health, Page, Publish, ReadRange, Reader, Record, Stored, StoredCursor,
@@ -34,13 +35,20 @@ impl Store for ByHand {
     fn cursors(&self, _: Reader) -> BoxFuture<Result<Vec<StoredCursor>, StoreError>> {
         unused()
     }
+    fn cursors_on(
+        &self,
+        _: Reader,
+        _: Vec<Address>,
+    ) -> BoxFuture<Result<Vec<Option<StoredCursor>>, StoreError>> {
+        unused()
+    }
     fn readers(&self, _: Address) -> BoxFuture<Result<Vec<StoredCursor>, StoreError>> {
         unused()
     }
     fn records(
         &self,
-        _: bytes::Bytes,
-        _: Option<bytes::Bytes>,
+        _: Bytes,
+        _: Option<Bytes>,
         _: usize,
     ) -> BoxFuture<Result<Vec<Record>, StoreError>> {
         unused()
@@ -51,8 +59,8 @@ impl Store for ByHand {
     fn claim(
         &self,
         _: Millis,
-        _: bytes::Bytes,
-        _: bytes::Bytes,
+        _: Bytes,
+        _: Bytes,
         _: u64,
     ) -> BoxFuture<Result<Option<u64>, StoreError>> {
         unused()
@@ -85,6 +93,9 @@ fn start(config: &NodeConfig) -> Fixture {
         interest: interest.clone(),
         mailboxes: [mailbox.clone()].into(),
         counters: Arc::default(),
+        durable: Arc::default(),
+        trimmable: Arc::default(),
+        clock: CommitClock::default(),
         runtime: runtime.handle().clone(),
     };
     let thread = std::thread::spawn(|| committer.run().unwrap());
@@ -96,8 +107,7 @@ fn channel() -> Address {
 }
 
 fn publish(text: &'static str) -> Unit {
-    let content =
-        Content { payload: bytes::Bytes::from_static(text.as_bytes()), ..Content::default() };
+    let content = Content { payload: Bytes::from_static(text.as_bytes()), ..Content::default() };
     Unit::Publish(Publish {
         channel: channel(),
         content: Arc::new(content),
@@ -130,7 +140,8 @@ fn done(batch: &Batch, first: u64) -> Result<Committed, StoreError> {
             duplicate: false,
         })
     });
-    Ok(Committed { durability: Durability::Disk, results: results.collect() })
+    let results = results.collect();
+    Ok(Committed { durability: Durability::Disk, results, refs: Vec::new() })
 }
 
 fn seqs(answer: CommitAnswer) -> Vec<u64> {
@@ -171,7 +182,7 @@ fn shards_hear_of_a_commit_before_its_publisher_even_when_they_came_during_it() 
     let mut mails = Vec::new();
     fixture.mailbox.drain(&mut mails);
     match &mails[..] {
-        [Mail::Records(records)] => assert_eq!(records[0].seq, 1),
+        [Mail::Records(records)] => assert_eq!(records[0].message.seq, 1),
         _ => panic!("{} mails", mails.len()),
     }
     fixture.end();

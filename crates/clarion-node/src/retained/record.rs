@@ -33,6 +33,11 @@ pub(crate) fn key(topic: &str) -> Bytes {
     key.into()
 }
 
+/// The record's key, of such a key as text.
+pub(crate) fn of_name(name: &str) -> Option<Bytes> {
+    name.as_bytes().starts_with(PREFIX).then(|| Bytes::copy_from_slice(name.as_bytes()))
+}
+
 /// What the keys of all topics begin with that a filter matches.
 pub(crate) fn prefix(filter: &str) -> Bytes {
     let fixed = filter.find(['+', '#']).map_or(filter, |at| {

@@ -13,18 +13,21 @@ use clarion_core::port::store::{Head, Page, ReadRange, StoreError};
 use clarion_core::subscription::{Gap, GapReason, Offer};
 use clarion_core::{Cursor, Message, Seq};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// A subscription that waits for a page.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Waiter {
-    key: SessionKey,
-    sub: u16,
-    turn: u16,
+    pub(super) key: SessionKey,
+    /// Which of its subscriptions to channels, or, of a stored session, which of its logs.
+    pub(super) sub: u32,
+    pub(super) turn: u16,
+    pub(super) log: bool,
 }
 
 /// The subscription of a waiter, if it is still there.
 fn entry_of<'a>(session: &'a mut Session, waiter: &Waiter) -> Option<&'a mut SubEntry> {
-    session.subs.get_mut(usize::from(waiter.sub)).filter(|entry| entry.turn == waiter.turn)
+    session.subs.get_mut(waiter.sub as usize).filter(|entry| entry.turn == waiter.turn)
 }
 
 impl Shard {
@@ -47,7 +50,7 @@ impl Shard {
             {
                 let entry = &mut session.subs[i];
                 entry.sub.page_began();
-                let waiter = Waiter { key, sub: i as u16, turn: entry.turn };
+                let waiter = Waiter { key, sub: i as u32, turn: entry.turn, log: false };
                 state.catch_up.ask(&entry.channel, entry.sub.next(), waiter);
             }
         }
@@ -96,7 +99,9 @@ impl Shard {
             Err(error) => {
                 tracing::debug!(%error, channel = %key.channel, "a page could not be read");
                 for waiter in waiters {
-                    if let Some(session) = state.sessions.get_mut(waiter.key)
+                    if waiter.log {
+                        self.log_page_failed(state, &waiter);
+                    } else if let Some(session) = state.sessions.get_mut(waiter.key)
                         && let Some(entry) = entry_of(session, &waiter)
                     {
                         entry.sub.page_failed();
@@ -112,17 +117,29 @@ impl Shard {
                 reading.push(waiter);
             }
         }
-        for message in &page.messages {
+        let (last, through) = (page.head.last, page.through);
+        for message in page.messages {
             state.frames.reset();
-            reading.retain(|waiter| self.offer(state, *waiter, message, &page));
+            let message = Arc::new(message);
+            reading.retain(|waiter| match waiter.log {
+                true => self.log_offer(state, waiter, &message, last),
+                false => self.offer(state, *waiter, &message, last),
+            });
         }
         for waiter in reading {
-            self.close_page(state, waiter, Some(page.through), page.head.last);
+            if waiter.log {
+                self.log_page_closed(state, &waiter, Some(through), last);
+            } else {
+                self.close_page(state, waiter, Some(through), last);
+            }
         }
     }
 
     /// Tells what is lost; `false` when the session has ended.
     fn open_page(&self, state: &mut State, waiter: Waiter, page: &Page) -> bool {
+        if waiter.log {
+            return self.log_page_opened(state, &waiter, page);
+        }
         let Some(session) = state.sessions.get_mut(waiter.key) else { return false };
         let Some(entry) = entry_of(session, &waiter) else { return false };
         if let Some(gap) = entry.sub.page_opened(page.head.epoch, page.head.first) {
@@ -140,7 +157,7 @@ impl Shard {
     }
 
     /// Offers one record; `false` when this waiter takes no more of the page.
-    fn offer(&self, state: &mut State, waiter: Waiter, message: &Message, page: &Page) -> bool {
+    fn offer(&self, state: &mut State, waiter: Waiter, message: &Message, last: Seq) -> bool {
         let Some(session) = state.sessions.get_mut(waiter.key) else { return false };
         let number = session.number;
         let Some(entry) = entry_of(session, &waiter) else { return false };
@@ -150,11 +167,11 @@ impl Shard {
                 .get(&number)
                 .is_some_and(|d| d.set.is_acked(&entry.channel, message.epoch, message.seq));
         let frame = state.frames.get(&*session.outlet, message);
-        let at = usize::from(waiter.sub);
+        let at = waiter.sub as usize;
         let room = acked
             || window_open(session, at, &state.devices, &self.context)
                 && make_room(session, frame.len(), &self.context, state.timers.now());
-        let entry = &mut session.subs[usize::from(waiter.sub)];
+        let entry = &mut session.subs[at];
         match entry.sub.offer(message.seq, acked, room) {
             Offer::Deliver => {
                 let start = entry.given_from();
@@ -168,13 +185,13 @@ impl Shard {
                     }
                 }
                 put(session, given, frame);
-                note_sent(session, Sent::Sub(waiter.sub, message.seq), &mut state.writing);
+                note_sent(session, Sent::Sub(at as u16, message.seq), &mut state.writing);
                 self.context.counters.delivered.add(1);
                 true
             }
             Offer::Skip => true,
             Offer::Stop => {
-                self.close_page(state, waiter, None, page.head.last);
+                self.close_page(state, waiter, None, last);
                 false
             }
         }

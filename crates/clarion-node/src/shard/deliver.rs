@@ -4,7 +4,7 @@
 //! catching up (stored) or dropped and counted (live).
 
 use super::device::Device;
-use super::mailbox::Dropped;
+use super::mailbox::{Dropped, Hinted};
 use super::session::{Role, Session};
 use super::written::{Sent, note_sent};
 use super::{SessionKey, Shard, ShardContext, State};
@@ -115,12 +115,19 @@ pub(super) fn flush(session: &mut Session, counters: &ShardCounters, now: u64) -
     if session.link.is_blocked() {
         return Flushed::Blocked;
     }
+    let to_peer = matches!(session.role, Role::Peer(_));
+    if to_peer {
+        counters.peer_messages.add(session.outbox.take_begun());
+    }
     while session.outbox.len() > 0 {
         match session.link.try_write(session.outbox.pending()) {
             Ok(written) => {
                 session.outbox.wrote(written);
                 session.last_write = now;
                 counters.sent_bytes.add(written as u64);
+                if to_peer {
+                    counters.peer_bytes_out.add(written as u64);
+                }
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 session.link.block();
@@ -198,13 +205,18 @@ pub(super) fn list_dirty(session: &mut Session, dirty: &mut Vec<SessionKey>) {
 
 impl Shard {
     /// A committed record: to every live subscription that expects it.
-    pub(super) fn deliver_stored(self: &Rc<Self>, message: &Arc<Message>) {
+    pub(super) fn deliver_stored(self: &Rc<Self>, hinted: &Hinted) {
+        let Hinted { via, message } = hinted;
+        if let Some(log) = via {
+            return self.deliver_log(&mut self.state.borrow_mut(), log, message);
+        }
         if message.channel.kind() == AddressKind::User {
             self.gate_record(message);
         }
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
         self.deliver_record(state, message);
+        self.deliver_log(state, &message.channel, message);
         self.deliver_topic(state, message);
     }
 
@@ -328,6 +340,7 @@ impl Shard {
         for key in live.shared.clone() {
             self.shared_head(state, key, epoch, seq);
         }
+        self.raise_logs(state, channel, epoch, seq);
         let Some(live) = state.live.get(channel) else { return };
         for entry in &live.subs {
             let Some(session) = state.sessions.at_mut(entry.session) else { continue };

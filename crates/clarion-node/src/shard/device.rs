@@ -167,6 +167,7 @@ impl Shard {
                 Flusher::Device(number) => self.device_flushed(state, number, committed),
                 Flusher::Shared(key) => self.shared_flushed(state, key, committed),
                 Flusher::Gates => self.gates_flushed(state, committed),
+                Flusher::Stored(key) => self.stored_flushed(state, key, committed),
             }
         }
     }

@@ -21,6 +21,15 @@ pub(super) struct LiveEntry {
 pub(super) struct TopicEntry {
     pub(super) session: u32,
     pub(super) options: SubOptions,
+    /// What is stored reaches it by its log.
+    pub(super) durable: bool,
+}
+
+/// A log of a stored session.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct LogEntry {
+    pub(super) session: u32,
+    pub(super) slot: u32,
 }
 
 /// Everybody on one channel.
@@ -29,13 +38,18 @@ pub(super) struct Live {
     pub(super) subs: Vec<LiveEntry>,
     /// Shared cursors that are in memory.
     pub(super) shared: Vec<SharedKey>,
+    /// Stored sessions of peers that read it as a log.
+    pub(super) logs: Vec<LogEntry>,
     /// Peers that have subscribed to just this topic.
     pub(super) topics: Vec<TopicEntry>,
 }
 
 impl Live {
     fn is_empty(&self) -> bool {
-        self.subs.is_empty() && self.shared.is_empty() && self.topics.is_empty()
+        self.subs.is_empty()
+            && self.shared.is_empty()
+            && self.logs.is_empty()
+            && self.topics.is_empty()
     }
 }
 

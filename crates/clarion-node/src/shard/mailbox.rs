@@ -24,7 +24,7 @@ pub(crate) type Job = Box<dyn FnOnce(&Rc<Shard>) + Send>;
 /// One entry.
 pub(crate) enum Mail {
     /// Committed records, in commit order.
-    Records(Vec<Arc<Message>>),
+    Records(Vec<Hinted>),
     /// Live messages and who waits for their delivery.
     Live(Vec<Arc<Message>>, Arc<LiveDone>),
     /// Whose flush of acks is over, and whether it was committed.
@@ -43,6 +43,21 @@ pub(crate) enum Mail {
     Share(Arc<Message>, Picked),
     /// Anything rare.
     Job(Job),
+}
+
+/// A committed record.
+#[derive(Debug, Clone)]
+pub(crate) struct Hinted {
+    /// The filter's log that it was referred from; epoch and seq are that log's then.
+    pub(crate) via: Option<Address>,
+    pub(crate) message: Arc<Message>,
+}
+
+impl Hinted {
+    /// The log in which it stands.
+    pub(crate) fn log(&self) -> &Address {
+        self.via.as_ref().unwrap_or(&self.message.channel)
+    }
 }
 
 /// Tells a publisher that every interested shard has taken its live messages.
@@ -177,17 +192,17 @@ impl Mailbox {
     }
 
     /// Posts committed records, or, over the bound, what their heads are now.
-    pub(crate) fn post_records(&self, records: Vec<Arc<Message>>) {
-        let bytes: usize = records.iter().map(|m| m.content.weight()).sum();
+    pub(crate) fn post_records(&self, records: Vec<Hinted>) {
+        let bytes: usize = records.iter().map(|r| r.message.content.weight()).sum();
         let mut inner = self.lock();
         let idle = inner.mails.is_empty() && inner.heads.is_empty();
         // Once some did not fit, later ones stand behind them.
         let full = inner.record_bytes > 0 && inner.record_bytes + bytes > self.bytes_max;
         if full || !inner.heads.is_empty() {
             for record in records {
-                let (epoch, seq) = (record.epoch, record.seq);
+                let (epoch, seq) = (record.message.epoch, record.message.seq);
                 let one = Dropped { epoch, first: seq, last: seq };
-                let dropped = inner.heads.entry(record.channel.clone()).or_insert(one);
+                let dropped = inner.heads.entry(record.log().clone()).or_insert(one);
                 if dropped.epoch == epoch {
                     dropped.last = seq;
                 } else {

@@ -8,6 +8,8 @@ mod feed;
 mod give;
 mod publish;
 mod retained;
+mod server_topics;
+mod stored;
 mod subscribe;
 mod wills;
 
@@ -22,6 +24,7 @@ use super::session::{Role, Session};
 use super::{SessionKey, Shard, State};
 use crate::attach::AttachPlan;
 use crate::clock;
+use crate::sys::Counted;
 use clarion_core::port::layer::Opened;
 use clarion_core::port::outlet::CloseReason;
 use clarion_core::port::peer::{Ask, Receipt};
@@ -31,6 +34,8 @@ use retained::Owed;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use stored::Stored;
+use tokio::sync::Notify;
 
 /// Packets that are handled before others have their turn.
 const PACKETS_A_TURN: usize = 256;
@@ -54,6 +59,10 @@ pub(super) struct PeerState {
     feed_begins: Option<u32>,
     /// Retained messages that it is still to be given.
     owed: Option<Box<Owed>>,
+    /// Tells who waits for it that it may have room, or has ended.
+    room: Rc<Notify>,
+    /// Its session outlives the connection.
+    stored: Option<Box<Stored>>,
     /// Timer ticks of silence that end it; 0 = none.
     keep_alive: u64,
     last_heard: u64,
@@ -66,6 +75,8 @@ pub(super) struct PeerState {
     parked: bool,
     /// It is the reason for [`PeerState::parked`], or for its client not reading, that packets wait in `tail`.
     waiting: bool,
+    /// It counts as connected.
+    counted: Option<Counted>,
 }
 
 /// A subscription to a topic or filter.
@@ -77,12 +88,17 @@ struct OwnSub {
 impl PeerState {
     /// Whether something must happen before more of it is heard.
     fn is_held(&self) -> bool {
-        self.parked || self.feed_begins.is_some()
+        self.parked
+            || self.feed_begins.is_some()
+            || self.stored.as_ref().is_some_and(|stored| stored.settling.is_some())
     }
 
     /// Whether it has subscribed to this filter, for itself.
     fn has_sub(&self, filter: &str) -> bool {
-        self.subs.iter().any(|sub| *sub.filter == *filter && sub.share.is_none())
+        match &self.stored {
+            Some(stored) => stored.has_sub(filter),
+            None => self.subs.iter().any(|sub| *sub.filter == *filter && sub.share.is_none()),
+        }
     }
 
     /// What it is, of a session.
@@ -148,6 +164,7 @@ impl Shard {
 
     /// Plain bytes of a connection.
     fn hear_plain(self: &Rc<Self>, key: SessionKey, bytes: &[u8]) {
+        self.context.counters.peer_bytes_in.add(bytes.len() as u64);
         let tail = {
             let mut guard = self.state.borrow_mut();
             let state = &mut *guard;
@@ -218,12 +235,16 @@ impl Shard {
                 }
                 at += heard.consumed;
                 packets += 1;
+                self.context.counters.peer_packets.add(u64::from(heard.consumed > 0));
                 heard.ask
             };
             match ask {
                 Ask::More => break,
                 Ask::Nothing => {}
-                Ask::Publish(publish) => self.peer_publishes(key, *publish),
+                Ask::Publish(publish) => {
+                    self.context.counters.peer_publishes.add(1);
+                    self.peer_publishes(key, *publish);
+                }
                 // Each filter is as much work as a packet.
                 Ask::Subscribe { token, list } => {
                     packets += list.len();
@@ -233,7 +254,9 @@ impl Shard {
                     packets += list.len();
                     self.peer_unsubscribes(key, token, &list);
                 }
-                Ask::Freed { acked } => self.peer_freed(key, acked),
+                Ask::Freed { acked, exactly_once } => self.peer_freed(key, acked, exactly_once),
+                Ask::Received { number } => self.peer_received(key, number),
+                Ask::Complete { number } => self.peer_completes(key, number),
                 Ask::End { will } => {
                     self.peer_ends(key, will);
                     return bytes.len();
@@ -293,6 +316,7 @@ impl Shard {
         if has_subs {
             self.ask_pages(state, key);
         }
+        self.ask_log_pages(state, key);
     }
 
     /// A peer has ended its connection, or has been told why it ends. Who ends in order finds all that he acked committed.

@@ -332,6 +332,15 @@ impl Shard {
         self.mark_dirty(state, key);
     }
 
+    /// Ends a talking session at once: somebody waits for what it leaves, so that it has one write for its last words.
+    pub(crate) fn close_peer(&self, key: SessionKey, reason: CloseReason) {
+        let mut state = self.state.borrow_mut();
+        self.close_session(&mut state, key, reason);
+        self.flush_session(&mut state, key);
+        self.remove(&mut state, key);
+        self.context.mailbox.nudge();
+    }
+
     /// Ends every session.
     pub(super) fn close_all(&self, reason: CloseReason) {
         let mut state = self.state.borrow_mut();

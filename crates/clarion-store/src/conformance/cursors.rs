@@ -92,8 +92,8 @@ pub fn cursors_are_listed_both_ways(factory: &dyn Factory) {
     });
     let store = subject.store();
     // In one batch: what was just written is forgotten too, and what comes after begins anew.
-    let again =
-        vec![ack(&one, &user("c"), 0), Unit::Forget { reader: one.clone() }, ack(&one, &b, 1)];
+    let forget = Unit::Forget { reader: one.clone(), channel: None };
+    let again = vec![ack(&one, &user("c"), 0), forget, ack(&one, &b, 1)];
     commit(&store, again);
     drop(store);
     also_reopened(&mut subject, |store| {

@@ -40,14 +40,15 @@ pub fn references_lead_to_bodies(factory: &dyn Factory) {
     });
 }
 
-/// A body that is erased, expired or trimmed is not read through a reference either.
+/// A body that is erased or expired is not read through a reference either, nor a large one that was trimmed.
 pub fn references_do_not_outlive_bodies(factory: &dyn Factory) {
     let mut subject = factory.fresh();
     let t = Address::topic("t").unwrap();
     let f = filter("#");
     let store = subject.store();
     for n in 1..=4u64 {
-        let content = Content { expires_at: (n == 3).then_some(NOW + HOUR), ..text("") };
+        let body = if n == 1 { vec![0; 20_000] } else { Vec::new() };
+        let content = Content { expires_at: (n == 3).then_some(NOW + HOUR), ..text(body) };
         let refs = vec![f.clone()];
         put(&store, Publish { refs, ..publish_to(&t, content) });
     }

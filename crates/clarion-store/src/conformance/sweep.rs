@@ -112,7 +112,7 @@ pub fn empty_channels_give_back_their_names(factory: &dyn Factory) {
     assert_eq!(again.seq, 1);
     assert_ne!(again.epoch, epochs[0], "a new history");
     assert_ne!(again.id, first.id);
-    commit_at(&store, later, vec![Unit::Forget { reader: reader.clone() }]);
+    commit_at(&store, later, vec![Unit::Forget { reader: reader.clone(), channel: None }]);
     sweep_all(&store, later + 30 * HOUR, 2);
     drop(store);
     also_reopened(&mut subject, |store| {
@@ -121,4 +121,51 @@ pub fn empty_channels_give_back_their_names(factory: &dyn Factory) {
         let found = wait(store.find(later, Find::Id(again.id))).unwrap().unwrap();
         assert_eq!(found.state, FoundState::Stored);
     });
+}
+
+/// Topics that were used once, beside a reader of everything: their names come back, their messages stay readable.
+pub fn names_of_one_off_topics_come_back(factory: &dyn Factory) {
+    const TOPICS: u64 = 5_000;
+    let mut subject = factory.fresh();
+    let store = subject.store();
+    let all_of = Address::parse_any("filter:#").unwrap();
+    let reader = Reader::session(1);
+    let topic = |n: u64| Address::topic(&format!("one-off/{n}")).unwrap();
+    commit_one(&store, Unit::Start { reader: reader.clone(), channel: all_of.clone() });
+    let mut ids = Vec::new();
+    for first in (0..TOPICS).step_by(500) {
+        let publish = |n: u64| {
+            let publish = publish_to(&topic(n), text(n.to_string()));
+            Unit::Publish(Publish { refs: vec![all_of.clone()], ..publish })
+        };
+        let results = commit(&store, (first..first + 500).map(publish).collect());
+        ids.extend(results.iter().map(|done| stored(done).id));
+        let trim = |n: u64| Unit::Trim { channel: topic(n), below: Seq::MAX };
+        commit(&store, (first..first + 500).map(trim).collect());
+    }
+    assert_eq!(head(&store, &topic(7)).last, 1);
+    sweep_all(&store, NOW + 26 * HOUR, 100);
+    drop(store);
+    also_reopened(&mut subject, |store| {
+        let heads = wait(store.heads((0..TOPICS).map(topic).collect())).unwrap();
+        assert!(heads.iter().all(|head| *head == Head::default()), "every name came back");
+        assert_eq!(head(store, &all_of).last, TOPICS);
+        let mut seen = 0;
+        while seen < TOPICS {
+            let page =
+                page(store, ReadRange { count: 1_000, ..range(&all_of, seen + 1, Seq::MAX) });
+            for message in &page.messages {
+                assert_eq!((&message.channel, message.id), (&topic(seen), ids[seen as usize]));
+                assert_eq!(message.content.payload, seen.to_string());
+                seen += 1;
+            }
+            assert_eq!(page.through, seen, "none is passed over");
+        }
+        let cursors = wait(store.cursors_on(reader.clone(), vec![all_of.clone()])).unwrap();
+        assert_eq!(cursors[0].as_ref().unwrap().cursor.floor(), 0);
+    });
+    let store = subject.store();
+    let again = stored(&commit_one(&store, Unit::Publish(publish_to(&topic(0), text("")))));
+    assert_eq!(again.seq, 1);
+    assert!(!ids.contains(&again.id));
 }

@@ -206,18 +206,36 @@ impl Engine {
         departures: Option<u64>,
     ) -> Result<Option<Arc<Channel>>, Fault> {
         let snapshot = self.db.snapshot();
-        let Some(number) = snapshot.get(&self.ks.names, keys::name(address))? else {
-            return Ok(None);
-        };
-        let number = keys::trailing_number(&number).ok_or_else(|| Fault::damaged("a name"))?;
+        let Some(number) = self.number(&snapshot, address)? else { return Ok(None) };
         let state = self.load(&snapshot, number)?;
         let channel = Channel::new(address.clone(), number, state);
         Ok(Some(self.channels.keep(channel, departures)))
     }
 
+    /// The number of a channel in this moment of the store.
+    pub(super) fn number(
+        &self,
+        snapshot: &Snapshot,
+        address: &Address,
+    ) -> Result<Option<u32>, Fault> {
+        let Some(value) = snapshot.get(&self.ks.names, keys::name(address))? else {
+            return Ok(None);
+        };
+        keys::trailing_number(&value).ok_or_else(|| Fault::damaged("a name")).map(Some)
+    }
+
     /// The name of a channel.
     pub(super) fn address(&self, number: u32) -> Result<Option<Address>, Fault> {
-        let Some(value) = self.db.snapshot().get(&self.ks.names, keys::address(number))? else {
+        self.address_in(&self.db.snapshot(), number)
+    }
+
+    /// The same in this moment of the store.
+    pub(super) fn address_in(
+        &self,
+        snapshot: &Snapshot,
+        number: u32,
+    ) -> Result<Option<Address>, Fault> {
+        let Some(value) = snapshot.get(&self.ks.names, keys::address(number))? else {
             return Ok(None);
         };
         let text = value.split_first().and_then(|(_, text)| std::str::from_utf8(text).ok());

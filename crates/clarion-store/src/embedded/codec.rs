@@ -30,6 +30,8 @@ const HAS_HEADERS: u8 = 1 << 7;
 const HAS_REPLY_TO: u8 = 1;
 const HAS_CORRELATION: u8 = 1 << 1;
 const HAS_KEY: u8 = 1 << 2;
+/// Of a reference: the message stands behind it. A reader that does not know this bit takes it for a bare reference.
+const INLINE: u8 = 1 << 7;
 
 /// What every record of a log starts with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +59,21 @@ pub(super) enum Body<'a> {
     Full(Packed<'a>),
     /// Number of another channel and seq there.
     Reference(u32, Seq),
+    /// The same, and what stands there.
+    Copy(Copied<'a>),
     Erased,
+}
+
+/// A reference that holds its message. Both have one `created_at` and one end of life: those of the header.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Copied<'a> {
+    /// Number of the message's channel.
+    pub(super) number: u32,
+    /// Its seq there.
+    pub(super) seq: Seq,
+    /// That channel's address: by its number it may no longer be found.
+    pub(super) address: &'a str,
+    pub(super) packed: Packed<'a>,
 }
 
 /// A message that is not unpacked yet.
@@ -72,11 +88,33 @@ pub(super) struct Packed<'a> {
 
 /// Appends a message's record.
 pub(super) fn put_message(out: &mut Vec<u8>, header: &Header, content: &Content) {
+    put_flags(out, content, 0, 0);
+    put_header(out, header);
+    put_content(out, content);
+}
+
+/// Appends the record of a reference that holds its message: `seq` of channel `number`, which is called `address`.
+pub(super) fn put_copy(
+    out: &mut Vec<u8>,
+    header: &Header,
+    (number, seq, address): (u32, Seq, &str),
+    content: &Content,
+) {
+    put_flags(out, content, REFERENCE, INLINE);
+    put_header(out, header);
+    put_varint(out, u64::from(number));
+    put_varint(out, seq);
+    put_bytes(out, address.as_bytes());
+    put_content(out, content);
+}
+
+fn put_flags(out: &mut Vec<u8>, content: &Content, flags: u8, has_more: u8) {
     let flag = |on: bool, bit: u8| if on { bit } else { 0 };
     let device = content.sender.as_ref().and_then(|s| s.device.as_deref());
     out.push(VERSION);
     out.push(
-        flag(content.json, JSON)
+        flags
+            | flag(content.json, JSON)
             | flag(content.utf8, UTF8)
             | flag(content.retain, RETAIN)
             | flag(content.counted, COUNTED),
@@ -91,11 +129,15 @@ pub(super) fn put_message(out: &mut Vec<u8>, header: &Header, content: &Content)
             | flag(!content.headers.is_empty(), HAS_HEADERS),
     );
     out.push(
-        flag(content.reply_to.is_some(), HAS_REPLY_TO)
+        has_more
+            | flag(content.reply_to.is_some(), HAS_REPLY_TO)
             | flag(content.correlation.is_some(), HAS_CORRELATION)
             | flag(content.idempotency_key.is_some(), HAS_KEY),
     );
-    put_header(out, header);
+}
+
+fn put_content(out: &mut Vec<u8>, content: &Content) {
+    let device = content.sender.as_ref().and_then(|s| s.device.as_deref());
     let sender = content.sender.as_ref().map(|s| &*s.user);
     for text in [content.content_type.as_deref(), content.kind.as_deref(), sender, device] {
         put_optional(out, text.map(str::as_bytes));
@@ -162,7 +204,14 @@ pub(super) fn record(bytes: &[u8]) -> Option<(Header, Body<'_>)> {
     let body = if flags & ERASED != 0 {
         Body::Erased
     } else if flags & REFERENCE != 0 {
-        Body::Reference(u32::try_from(next()?).ok()?, next()?)
+        let (number, seq) = (u32::try_from(next()?).ok()?, next()?);
+        if has_more & INLINE == 0 {
+            Body::Reference(number, seq)
+        } else {
+            let address = std::str::from_utf8(take_bytes(&mut rest)?).ok()?;
+            let packed = Packed { flags, has, has_more, expires_at, rest };
+            Body::Copy(Copied { number, seq, address, packed })
+        }
     } else {
         Body::Full(Packed { flags, has, has_more, expires_at, rest })
     };

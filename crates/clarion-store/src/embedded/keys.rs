@@ -15,7 +15,7 @@
 //!
 //! All numbers are big-endian, so that keys sort by number and seq.
 
-use clarion_core::{Address, Seq};
+use clarion_core::{Address, AddressKind, Seq};
 use sha2::{Digest, Sha256};
 
 /// The only tenant there is so far.
@@ -59,6 +59,21 @@ pub(super) fn name(address: &Address) -> Vec<u8> {
         key.extend_from_slice(&Sha256::digest(text));
     }
     key
+}
+
+/// What the names of all filters start with, apart from long ones.
+pub(super) fn filter_names() -> Vec<u8> {
+    [&[b'n', TENANT, FORM_TEXT], AddressKind::Filter.prefix().as_bytes()].concat()
+}
+
+/// What the names that are kept by their hash start with.
+pub(super) fn long_names() -> [u8; 3] {
+    [b'n', TENANT, FORM_HASH]
+}
+
+/// The text of a name that is kept as text.
+pub(super) fn name_text(key: &[u8]) -> Option<&str> {
+    std::str::from_utf8(key.strip_prefix(&[b'n', TENANT, FORM_TEXT])?).ok()
 }
 
 pub(super) fn address(number: u32) -> [u8; 9] {

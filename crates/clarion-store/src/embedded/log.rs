@@ -1,16 +1,16 @@
-//! The writer's part that appends, trims, erases and keeps logs within their bounds.
+//! The writer's part that appends, trims and keeps logs within their bounds.
 //!
 //! Invariants: seqs are dense, a refused publish takes none; `created_at` never falls; trimming only moves the floor;
-//! a reference is written in the same batch as its body.
+//! a reference is written in the same batch as its body and has the same `created_at`.
 
-use super::codec::{self, Body, Header};
+use super::codec::{self, Header};
 use super::engine::Fault;
 use super::keys;
 use super::writer::{Staged, Writer};
-use crate::rules::{self, HOUR_MS, NAME_KEPT_MS, REFERENCE_WEIGHT};
-use clarion_core::port::store::{Publish, Stored};
-use clarion_core::{Address, AddressKind, Code, MessageId, Millis, Overflow, Retention, Seq};
-use fjall::{OwnedWriteBatch, Readable, Slice};
+use crate::rules::{self, HOUR_MS, NAME_KEPT_MS};
+use clarion_core::port::store::{Publish, Referred, Stored};
+use clarion_core::{Address, Code, Epoch, MessageId, Millis, Overflow, Retention, Seq};
+use fjall::{OwnedWriteBatch, Slice};
 use std::sync::atomic::Ordering;
 
 /// The floor that the bound by count implies is written down when it is this much of the bound ahead.
@@ -24,9 +24,11 @@ pub(super) fn hour_after(at: Millis) -> u32 {
 }
 
 impl Writer {
+    /// Appends a message, then the references to it. `unit` is its place in the batch.
     pub(super) fn publish(
         &mut self,
         out: &mut OwnedWriteBatch,
+        unit: usize,
         publish: &Publish,
     ) -> Result<Stored, Fault> {
         let key = publish.content.idempotency_key.as_deref();
@@ -43,8 +45,10 @@ impl Writer {
         let index = self.touch_or_create(&publish.channel)?;
         let weight = publish.content.weight() as u64;
         self.check_room(index, &publish.retention, weight)?;
+        let filters = self.touch_filters(publish)?;
+        let at = self.time_in(index, &filters);
         self.keep_policy(index, &publish.retention);
-        let header = self.next_header(index, weight, publish.content.counted);
+        let header = self.next_header(index, at, weight, publish.content.counted);
         let header = Header { expires_at: publish.content.expires_at, ..header };
         self.scratch.clear();
         codec::put_message(&mut self.scratch, &header, &publish.content);
@@ -61,34 +65,61 @@ impl Writer {
         if let Some(key) = key {
             self.plan.remembered.insert((number, key.into()), stored);
         }
-        for filter in &publish.refs {
-            self.refer(out, filter, number, seq)?;
+        for (place, filter) in filters.into_iter().enumerate() {
+            let (epoch, seq) = self.refer(out, filter, publish, &stored, number);
+            self.plan.refs.push(Referred { unit, at: place, epoch, seq });
         }
         Ok(stored)
     }
 
+    /// The filters' logs that a publish goes to. All must take it before anything is appended.
+    fn touch_filters(&mut self, publish: &Publish) -> Result<Vec<usize>, Fault> {
+        let mut filters = Vec::with_capacity(publish.refs.len());
+        for filter in &publish.refs {
+            let index = self.touch_or_create(filter)?;
+            let weight = rules::reference_weight(&publish.channel, &publish.content);
+            self.check_room(index, &publish.retention, weight)?;
+            filters.push(index);
+        }
+        Ok(filters)
+    }
+
+    /// One time for a message and its references that falls in none of their logs.
+    fn time_in(&self, index: usize, filters: &[usize]) -> Millis {
+        let all = std::iter::once(&index).chain(filters);
+        let times = all.map(|index| self.plan.touched[*index].state.record.last_at);
+        times.fold(self.plan.now, Millis::max)
+    }
+
+    /// Appends a reference to a message; returns its place.
     fn refer(
         &mut self,
         out: &mut OwnedWriteBatch,
-        filter: &Address,
+        index: usize,
+        publish: &Publish,
+        to: &Stored,
         number: u32,
-        seq: Seq,
-    ) -> Result<(), Fault> {
-        let index = self.touch_or_create(filter)?;
-        self.keep_policy(index, &Retention::default_of(AddressKind::Filter));
-        let header = self.next_header(index, REFERENCE_WEIGHT, false);
+    ) -> (Epoch, Seq) {
+        self.keep_policy(index, &publish.retention);
+        let (channel, content) = (&publish.channel, &publish.content);
+        let weight = rules::reference_weight(channel, content);
+        let header = self.next_header(index, to.created_at, weight, false);
         self.scratch.clear();
-        codec::put_reference(&mut self.scratch, &header, number, seq);
-        self.append(out, index);
-        Ok(())
+        if rules::is_inline(channel, content) {
+            let header = Header { expires_at: content.expires_at, ..header };
+            let place = (number, to.seq, channel.as_str());
+            codec::put_copy(&mut self.scratch, &header, place, content);
+        } else {
+            codec::put_reference(&mut self.scratch, &header, number, to.seq);
+        }
+        (self.plan.touched[index].state.epoch, self.append(out, index))
     }
 
     /// Moves the log's totals on by one record.
-    fn next_header(&mut self, index: usize, weight: u64, counted: bool) -> Header {
-        let now = self.plan.now;
+    fn next_header(&mut self, index: usize, at: Millis, weight: u64, counted: bool) -> Header {
         let record = &mut self.plan.touched[index].state.record;
         record.last += 1;
-        record.last_at = record.last_at.max(now);
+        record.last_at = record.last_at.max(at);
         record.bytes += weight;
         record.counted += u64::from(counted);
         Header {
@@ -211,37 +242,6 @@ impl Writer {
             self.reschedule(index);
         }
         Ok(())
-    }
-
-    pub(super) fn erase(
-        &mut self,
-        out: &mut OwnedWriteBatch,
-        channel: &Address,
-        seq: Seq,
-    ) -> Result<bool, Fault> {
-        let Some(index) = self.touch(channel, false)? else { return Ok(false) };
-        let touched = &self.plan.touched[index];
-        if seq < touched.state.first() || seq > touched.state.record.last {
-            return Ok(false);
-        }
-        let key = keys::log(touched.channel.number, seq);
-        // The last one staged wins: it may be an erasure of this very batch.
-        let staged = self.plan.staged.iter().rfind(|s| s.touched == index && s.seq == seq);
-        let value = match staged {
-            Some(staged) => Some(staged.value.clone()),
-            None => self.engine.db.snapshot().get(&self.engine.ks.log, key)?,
-        };
-        let Some(value) = value else { return Ok(false) };
-        let (header, body) = codec::record(&value).ok_or_else(|| Fault::damaged("a record"))?;
-        if body == Body::Erased {
-            return Ok(false);
-        }
-        self.scratch.clear();
-        codec::put_erased(&mut self.scratch, &header);
-        let value = Slice::from(self.scratch.as_slice());
-        out.insert(&self.engine.ks.log, key, value.clone());
-        self.plan.staged.push(Staged { touched: index, seq, value });
-        Ok(true)
     }
 
     /// Applies the bounds by bytes and count to a touched log, once for the batch.

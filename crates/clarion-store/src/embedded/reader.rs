@@ -1,7 +1,7 @@
 //! Reads of logs and look-ups, on the readers' threads.
 //!
-//! Invariants: a read is clipped to the committed head and floor; a reference resolves only to a body that its own
-//! channel still keeps; a range looks at a bounded number of records; a seq that a page passes over was there, or the
+//! Invariants: a read is clipped to the committed head and floor; a reference without a copy resolves only to a body that
+//! its own channel still keeps; a range looks at a bounded number of records; a seq that a page passes over was there, or the
 //! page's head says that it left.
 
 use super::channels::Channel;
@@ -16,8 +16,22 @@ use fjall::{Readable, Snapshot};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Channels that references of one page lead to.
-type Targets = HashMap<u32, Option<Arc<Channel>>>;
+/// What references of one page lead to.
+#[derive(Default)]
+struct Targets {
+    channels: HashMap<u32, Option<Arc<Channel>>>,
+    /// The last copy's: often the next one's too.
+    last: Option<Address>,
+}
+
+impl Targets {
+    fn address(&mut self, text: &str) -> Option<Address> {
+        if self.last.as_ref().is_none_or(|last| last.as_str() != text) {
+            self.last = Some(Address::parse_any(text).ok()?);
+        }
+        self.last.clone()
+    }
+}
 
 impl Engine {
     pub(super) fn heads(&self, channels: &[Address]) -> Result<Vec<Head>, Fault> {
@@ -55,7 +69,7 @@ impl Engine {
         let items = snapshot.range(&self.ks.log, keys);
         let items: Box<dyn Iterator<Item = fjall::Guard>> =
             if range.backwards { Box::new(items.rev()) } else { Box::new(items) };
-        let mut targets = Targets::new();
+        let mut targets = Targets::default();
         let mut above = if range.backwards { hi + 1 } else { lo };
         let mut stopped = false;
         for item in items {
@@ -110,12 +124,24 @@ impl Engine {
                     content: content.into(),
                 }))
             }
+            Body::Copy(_) if header.expires_at.is_some_and(|end| end <= now) => Ok(None),
+            Body::Copy(copied) => {
+                let content = copied.packed.unpack().ok_or_else(damaged)?;
+                Ok(Some(Message {
+                    id: MessageId::stored(header.created_at, copied.number, copied.seq),
+                    channel: targets.address(copied.address).ok_or_else(damaged)?,
+                    epoch: 0,
+                    seq,
+                    created_at: header.created_at,
+                    content: content.into(),
+                }))
+            }
             Body::Reference(number, body_seq) => {
-                let target = match targets.get(&number) {
+                let target = match targets.channels.get(&number) {
                     Some(target) => target.clone(),
                     None => {
                         let target = self.channel_by_number(number)?;
-                        targets.insert(number, target.clone());
+                        targets.channels.insert(number, target.clone());
                         target
                     }
                 };
@@ -124,7 +150,7 @@ impl Engine {
                 let Some(value) = snapshot.get(&self.ks.log, keys::log(number, body_seq))? else {
                     return Ok(None);
                 };
-                if let Some((_, Body::Reference(..))) = codec::record(&value) {
+                if let Some((_, Body::Reference(..) | Body::Copy(_))) = codec::record(&value) {
                     return Ok(None);
                 }
                 let message = self.unpack(now, snapshot, &target, body_seq, &value, targets)?;
@@ -185,7 +211,7 @@ impl Engine {
             // What has expired may have been blanked by a compaction since.
             _ if header.expires_at.is_some_and(|end| end <= now) => FoundState::Expired,
             Body::Erased => FoundState::Erased,
-            Body::Full(_) | Body::Reference(..) => FoundState::Stored,
+            Body::Full(_) | Body::Reference(..) | Body::Copy(_) => FoundState::Stored,
         };
         found(state, header.expires_at)
     }

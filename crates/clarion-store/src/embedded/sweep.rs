@@ -90,8 +90,20 @@ impl Engine {
         if age == 0 {
             return Ok((state.first(), None));
         }
-        let oldest = now.saturating_sub(age);
-        let (mut low, mut high) = (state.first(), state.record.last + 1);
+        let last = state.record.last;
+        let first = self.first_since(number, (state.first(), last), now.saturating_sub(age))?;
+        let oldest_at = if first > last { None } else { self.created_at(number, first)? };
+        Ok((first, oldest_at))
+    }
+
+    /// The first seq of a span that was created at `oldest` or later; beyond the span when there is none.
+    pub(super) fn first_since(
+        &self,
+        number: u32,
+        (first, last): (Seq, Seq),
+        oldest: Millis,
+    ) -> Result<Seq, Fault> {
+        let (mut low, mut high) = (first, first.max(last + 1));
         while low < high {
             let middle = low + (high - low) / 2;
             match self.created_at(number, middle)? {
@@ -100,8 +112,7 @@ impl Engine {
                 Some(_) | None => low = middle + 1,
             }
         }
-        let oldest_at = if low > state.record.last { None } else { self.created_at(number, low)? };
-        Ok((low, oldest_at))
+        Ok(low)
     }
 
     fn created_at(&self, number: u32, seq: Seq) -> Result<Option<Millis>, Fault> {

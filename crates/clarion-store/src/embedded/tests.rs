@@ -5,6 +5,8 @@ use clarion_core::{Content, Retention};
 use std::path::PathBuf;
 use tempfile::TempDir;
 
+mod copies;
+
 struct Embedded;
 
 struct Directory {

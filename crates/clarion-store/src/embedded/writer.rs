@@ -14,7 +14,9 @@ use super::sweep::Visit;
 use super::{Durable, keys, open};
 use crate::random;
 use bytes::Bytes;
-use clarion_core::port::store::{Batch, Committed, Done, Durability, StoreError, Stored, Unit};
+use clarion_core::port::store::{
+    Batch, Committed, Done, Durability, Referred, StoreError, Stored, Unit,
+};
 use clarion_core::{Address, Code, Millis, Seq};
 use fjall::{OwnedWriteBatch, PersistMode, Slice};
 use std::collections::{BTreeMap, HashMap};
@@ -78,6 +80,7 @@ pub(super) struct Plan {
     pub(super) touched: Vec<Touched>,
     pub(super) fresh: HashMap<Address, usize>,
     pub(super) staged: Vec<Staged>,
+    pub(super) refs: Vec<Referred>,
     pub(super) cursors: BTreeMap<Vec<u8>, CursorChange>,
     pub(super) records: HashMap<Bytes, Option<(u64, Bytes)>>,
     pub(super) remembered: HashMap<Key, Stored>,
@@ -88,6 +91,7 @@ impl Plan {
         self.touched.clear();
         self.fresh.clear();
         self.staged.clear();
+        self.refs.clear();
         self.cursors.clear();
         self.records.clear();
         self.remembered.clear();
@@ -162,19 +166,20 @@ impl Writer {
         self.begin(batch.now);
         let mut out = self.new_batch(batch.units.len());
         let mut results = Vec::with_capacity(batch.units.len());
-        for unit in batch.units {
-            match self.unit(&mut out, unit) {
+        for (place, unit) in batch.units.into_iter().enumerate() {
+            match self.unit(&mut out, place, unit) {
                 Ok(done) => results.push(done),
                 Err(Fault::Refused(code)) => results.push(Done::Refused(code)),
                 Err(fault) => return Err(self.give_up(fault)),
             }
         }
+        let refs = std::mem::take(&mut self.plan.refs);
         self.finish(out)?;
         let durability = match self.engine.config.durability {
             Durable::Disk => Durability::Disk,
             Durable::Memory => Durability::Memory,
         };
-        Ok(Committed { durability, results })
+        Ok(Committed { durability, results, refs })
     }
 
     /// Whether anything may be written at all.
@@ -210,11 +215,14 @@ impl Writer {
         fault.into()
     }
 
-    fn unit(&mut self, out: &mut OwnedWriteBatch, unit: Unit) -> Result<Done, Fault> {
+    fn unit(&mut self, out: &mut OwnedWriteBatch, place: usize, unit: Unit) -> Result<Done, Fault> {
         match unit {
-            Unit::Publish(publish) => self.publish(out, &publish).map(Done::Published),
+            Unit::Publish(publish) => self.publish(out, place, &publish).map(Done::Published),
             Unit::Ack { reader, moves } => self.ack(&reader, &moves).map(|()| Done::Acked),
-            Unit::Forget { reader } => self.forget(&reader).map(|()| Done::Acked),
+            Unit::Start { reader, channel } => self.start(&reader, &channel),
+            Unit::Forget { reader, channel } => {
+                self.forget(&reader, channel.as_ref()).map(|()| Done::Acked)
+            }
             Unit::Record { key, expect, change } => {
                 self.record(key, expect, change).map(Done::Recorded)
             }

@@ -1,15 +1,16 @@
 //! What each unit of a batch does, and the sweep.
 
-use super::log::Body;
+use super::log::{Body, Log};
 use super::{Inner, Remembered, refused};
-use crate::rules::{self, IDEMPOTENCY_MS, NAME_KEPT_MS, REFERENCE_WEIGHT};
+use crate::rules::{self, IDEMPOTENCY_MS, NAME_KEPT_MS};
 use bytes::Bytes;
 use clarion_core::port::store::{
-    Batch, Change, Committed, Done, Durability, Expect, Move, Publish, Reader, StoreError, Stored,
-    SweepBudget, Swept, Unit,
+    Batch, Change, Committed, Done, Durability, Expect, Move, Publish, Reader, Referred,
+    StoreError, Stored, StoredCursor, SweepBudget, Swept, Unit,
 };
-use clarion_core::{Address, AddressKind, Code, MessageId, Millis, Retention, Seq};
+use clarion_core::{Address, Code, Epoch, MessageId, Millis, Seq};
 use std::ops::Bound;
+use std::sync::Arc;
 
 impl Inner {
     pub(super) fn commit(&mut self, batch: Batch) -> Result<Committed, StoreError> {
@@ -22,17 +23,23 @@ impl Inner {
             }
         }
         let now = batch.now;
-        let results = batch
-            .units
-            .into_iter()
-            .map(|unit| self.unit(now, unit).unwrap_or_else(Done::Refused))
-            .collect();
-        Ok(Committed { durability: Durability::Memory, results })
+        let mut refs = Vec::new();
+        let mut results = Vec::with_capacity(batch.units.len());
+        for (place, unit) in batch.units.into_iter().enumerate() {
+            let done = match unit {
+                Unit::Publish(publish) => {
+                    self.publish(now, place, &publish, &mut refs).map(Done::Published)
+                }
+                other => self.unit(now, other),
+            };
+            results.push(done.unwrap_or_else(Done::Refused));
+        }
+        Ok(Committed { durability: Durability::Memory, results, refs })
     }
 
     fn unit(&mut self, now: Millis, unit: Unit) -> Result<Done, Code> {
         match unit {
-            Unit::Publish(publish) => self.publish(now, &publish).map(Done::Published),
+            Unit::Publish(_) => Err(Code::Internal),
             Unit::Ack { reader, moves } => {
                 rules::check_key(reader.as_bytes())?;
                 for of in &moves {
@@ -40,28 +47,28 @@ impl Inner {
                 }
                 Ok(Done::Acked)
             }
-            Unit::Forget { reader } => {
-                for channel in self.own_channels.remove(&reader).into_iter().flatten() {
-                    self.cursors.remove(&(reader.clone(), channel.clone()));
-                    if let Some(readers) = self.readers.get_mut(&channel) {
-                        readers.remove(&reader);
-                        if readers.is_empty() {
-                            self.readers.remove(&channel);
-                        }
-                    }
-                }
+            Unit::Start { reader, channel } => self.start(now, &reader, &channel),
+            Unit::Forget { reader, channel } => {
+                rules::check_key(reader.as_bytes())?;
+                let all =
+                    || self.own_channels.get(&reader).into_iter().flatten().cloned().collect();
+                let channels: Vec<Address> = channel.map_or_else(all, |channel| vec![channel]);
+                channels.iter().for_each(|channel| self.forget(&reader, channel));
                 Ok(Done::Acked)
             }
             Unit::Record { key, expect, change } => self.record(key, expect, change),
             Unit::Trim { channel, below } => Ok(Done::Trimmed(self.trim(&channel, below))),
-            Unit::Erase { channel, seq } => {
-                let log = self.logs.get_mut(&channel);
-                Ok(Done::Erased(log.is_some_and(|log| log.erase(seq))))
-            }
+            Unit::Erase { channel, seq } => Ok(Done::Erased(self.erase(&channel, seq))),
         }
     }
 
-    fn publish(&mut self, now: Millis, publish: &Publish) -> Result<Stored, Code> {
+    fn publish(
+        &mut self,
+        now: Millis,
+        unit: usize,
+        publish: &Publish,
+        refs: &mut Vec<Referred>,
+    ) -> Result<Stored, Code> {
         let key = publish.content.idempotency_key.as_deref();
         if key.is_some_and(|k| k.len() > rules::IDEMPOTENCY_BYTES_MAX) {
             return Err(Code::BadRequest);
@@ -70,13 +77,8 @@ impl Inner {
             return Ok(stored);
         }
         let weight = publish.content.weight() as u64;
-        let held = self.logs.get(&publish.channel).map_or(0, super::log::Log::bytes);
-        if !publish.retention.has_room(held, weight) {
-            return Err(Code::QueueFull);
-        }
-        if self.config.max_bytes > 0 && self.held.saturating_add(weight) > self.config.max_bytes {
-            return Err(Code::StoreFull);
-        }
+        self.check_room(publish)?;
+        let now = self.time_in(now, publish);
         let log = self.log_or_new(&publish.channel);
         log.retention = publish.retention;
         let (seq, created_at) = log.append(now, Body::Full(publish.content.clone()), weight);
@@ -85,19 +87,56 @@ impl Inner {
         if let Some(key) = key {
             self.remembered.insert((number, key.into()), Remembered { epoch, seq, created_at });
         }
-        for filter in &publish.refs {
-            self.refer(now, filter, number, seq);
+        for (at, filter) in publish.refs.iter().enumerate() {
+            let (epoch, seq) = self.refer(now, filter, publish, (number, seq));
+            refs.push(Referred { unit, at, epoch, seq });
         }
         let id = MessageId::stored(created_at, number, seq);
         Ok(Stored { id, epoch, seq, created_at, duplicate: false })
     }
 
-    fn refer(&mut self, now: Millis, filter: &Address, number: u32, seq: Seq) {
+    /// Whether every log that a publish goes to, and the whole, have room for it.
+    fn check_room(&self, publish: &Publish) -> Result<(), Code> {
+        let held = |channel| self.logs.get(channel).map_or(0, Log::bytes);
+        let (channel, bound) = (&publish.channel, &publish.retention);
+        let weight = publish.content.weight() as u64;
+        let of_ref = rules::reference_weight(channel, &publish.content);
+        let has_room = bound.has_room(held(channel), weight)
+            && publish.refs.iter().all(|filter| bound.has_room(held(filter), of_ref));
+        if !has_room {
+            return Err(Code::QueueFull);
+        }
+        let max = self.config.max_bytes;
+        let all = weight + of_ref * publish.refs.len() as u64;
+        if max > 0 && self.held.saturating_add(all) > max { Err(Code::StoreFull) } else { Ok(()) }
+    }
+
+    /// One time for a message and its references that falls in none of their logs.
+    fn time_in(&self, now: Millis, publish: &Publish) -> Millis {
+        let logs = publish.refs.iter().filter_map(|filter| self.logs.get(filter));
+        logs.chain(self.logs.get(&publish.channel)).map(|log| log.last_at).fold(now, Millis::max)
+    }
+
+    fn refer(
+        &mut self,
+        now: Millis,
+        filter: &Address,
+        publish: &Publish,
+        (number, seq): (u32, Seq),
+    ) -> (Epoch, Seq) {
+        let (channel, content) = (&publish.channel, &publish.content);
+        let weight = rules::reference_weight(channel, content);
+        let body = if rules::is_inline(channel, content) {
+            Body::Copy(Arc::new((number, seq, channel.clone())), content.clone())
+        } else {
+            Body::Reference(number, seq)
+        };
         let log = self.log_or_new(filter);
-        log.retention = Retention::default_of(AddressKind::Filter);
-        log.append(now, Body::Reference(number, seq), REFERENCE_WEIGHT);
-        let left = log.retain();
-        self.held = self.held + REFERENCE_WEIGHT - left;
+        log.retention = publish.retention;
+        let (seq, _) = log.append(now, body, weight);
+        let (epoch, left) = (log.epoch, log.retain());
+        self.held = self.held + weight - left;
+        (epoch, seq)
     }
 
     pub(super) fn remembered(&self, now: Millis, channel: &Address, key: &str) -> Option<Stored> {
@@ -122,9 +161,41 @@ impl Inner {
         let Some(new) = rules::merge_move(self.cursors.get(&key), reader, of, epoch, now) else {
             return;
         };
-        self.cursors.insert(key, new);
-        self.own_channels.entry(reader.clone()).or_default().insert(of.channel.clone());
-        self.readers.entry(of.channel.clone()).or_default().insert(reader.clone());
+        self.put_cursor(new);
+    }
+
+    fn put_cursor(&mut self, new: StoredCursor) {
+        let (reader, channel) = (new.reader.clone(), new.channel.clone());
+        self.own_channels.entry(reader.clone()).or_default().insert(channel.clone());
+        self.readers.entry(channel.clone()).or_default().insert(reader.clone());
+        self.cursors.insert((reader, channel), new);
+    }
+
+    fn start(&mut self, at: Millis, reader: &Reader, channel: &Address) -> Result<Done, Code> {
+        rules::check_key(reader.as_bytes())?;
+        let log = self.log_or_new(channel);
+        let (epoch, last) = (log.epoch, log.last());
+        let stored = self.cursors.get(&(reader.clone(), channel.clone()));
+        if let Some(new) = rules::start(stored, reader, channel, (epoch, last), at) {
+            self.put_cursor(new);
+        }
+        Ok(Done::Started { epoch, last, at })
+    }
+
+    fn forget(&mut self, reader: &Reader, channel: &Address) {
+        self.cursors.remove(&(reader.clone(), channel.clone()));
+        if let Some(own) = self.own_channels.get_mut(reader) {
+            own.remove(channel);
+            if own.is_empty() {
+                self.own_channels.remove(reader);
+            }
+        }
+        if let Some(readers) = self.readers.get_mut(channel) {
+            readers.remove(reader);
+            if readers.is_empty() {
+                self.readers.remove(channel);
+            }
+        }
     }
 
     fn record(&mut self, key: Bytes, expect: Expect, change: Change) -> Result<Done, Code> {
@@ -158,6 +229,25 @@ impl Inner {
         let Some(log) = self.logs.get_mut(channel) else { return 1 };
         self.held -= log.trim(below);
         log.first
+    }
+
+    /// Blanks a body, and every copy of it.
+    fn erase(&mut self, channel: &Address, seq: Seq) -> bool {
+        let Some(log) = self.logs.get_mut(channel) else { return false };
+        let number = log.number;
+        // What was trimmed is told no time: a copy may stand anywhere.
+        let at = log.entry(seq).map(|entry| entry.created_at);
+        let mut erased = log.erase(seq);
+        if at.is_some() && !erased {
+            return false;
+        }
+        let filters = self.logs.iter_mut().filter(|(filter, _)| rules::refers_to(filter, channel));
+        for (_, log) in filters {
+            if let Some(copy) = log.copy_of(number, seq, at) {
+                erased |= log.erase(copy);
+            }
+        }
+        erased
     }
 
     pub(super) fn sweep(&mut self, now: Millis, budget: SweepBudget) -> Swept {

@@ -3,7 +3,7 @@
 //! Invariant: `entries` are the seqs `first..=last`, `bytes` is the sum of their weights.
 
 use clarion_core::port::store::Head;
-use clarion_core::{Content, Epoch, Millis, Overflow, Retention, Seq};
+use clarion_core::{Address, Content, Epoch, Millis, Overflow, Retention, Seq};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -12,6 +12,8 @@ pub(super) enum Body {
     Full(Arc<Content>),
     /// Number of another channel and seq there.
     Reference(u32, Seq),
+    /// The same, that channel's address, and what stands there.
+    Copy(Arc<(u32, Seq, Address)>, Arc<Content>),
     Erased,
 }
 
@@ -75,6 +77,7 @@ impl Log {
         self.last_at = self.last_at.max(now);
         let (expires_at, counted) = match &body {
             Body::Full(content) => (content.expires_at, content.counted),
+            Body::Copy(_, content) => (content.expires_at, false),
             Body::Reference(..) | Body::Erased => (None, false),
         };
         self.bytes += weight;
@@ -110,6 +113,20 @@ impl Log {
     pub(super) fn first_by_age(&self, now: Millis) -> Seq {
         let oldest = self.retention.oldest_allowed(now);
         self.first + self.entries.partition_point(|e| e.created_at < oldest) as u64
+    }
+
+    /// The seq of the copy of a message, which was appended at `at`; `None` = nobody knows when.
+    pub(super) fn copy_of(&self, number: u32, seq: Seq, at: Option<Millis>) -> Option<Seq> {
+        let from = at.map_or(0, |at| self.entries.partition_point(|e| e.created_at < at));
+        let is_copy = |entry: &Entry| match &entry.body {
+            Body::Copy(of, _) => (of.0, of.1) == (number, seq),
+            Body::Full(_) | Body::Reference(..) | Body::Erased => false,
+        };
+        let then = self.entries.range(from..);
+        let found = then
+            .take_while(|entry| at.is_none_or(|at| entry.created_at == at))
+            .position(is_copy)?;
+        Some(self.first + (from + found) as u64)
     }
 
     /// Blanks a body; returns whether there was one.

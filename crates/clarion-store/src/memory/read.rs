@@ -32,6 +32,17 @@ impl Inner {
     /// The message at `seq` of `log`, unless it is expired or erased.
     fn message(&self, now: Millis, channel: &Address, log: &Log, seq: Seq) -> Option<Message> {
         let entry = log.entry(seq)?;
+        if let Body::Copy(of, content) = &entry.body {
+            let (number, body_seq, channel) = &**of;
+            return (!content.expired(now)).then(|| Message {
+                id: MessageId::stored(entry.created_at, *number, *body_seq),
+                channel: channel.clone(),
+                epoch: log.epoch,
+                seq,
+                created_at: entry.created_at,
+                content: content.clone(),
+            });
+        }
         let (number, body_seq, body) = match &entry.body {
             Body::Reference(number, body_seq) => {
                 (*number, *body_seq, self.body(*number, *body_seq)?)
@@ -90,6 +101,6 @@ impl Inner {
 fn full(entry: &Entry) -> Option<&Arc<Content>> {
     match &entry.body {
         Body::Full(content) => Some(content),
-        Body::Reference(..) | Body::Erased => None,
+        Body::Reference(..) | Body::Copy(..) | Body::Erased => None,
     }
 }

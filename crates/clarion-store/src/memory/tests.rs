@@ -60,3 +60,13 @@ fn a_fixed_seed_gives_fixed_epochs_and_a_loss_of_history_changes_them() {
     assert_eq!(epoch(), epoch());
     assert_ne!(epoch().0, epoch().1);
 }
+
+#[test]
+fn a_start_after_a_loss_of_history_begins_anew() {
+    let memory = Arc::new(MemoryStore::default());
+    let store: Arc<dyn Store> = memory.clone();
+    conformance::start_replaces_a_cursor_of_another_history(store, |store| {
+        memory.lose_history();
+        store
+    });
+}

@@ -11,12 +11,14 @@ pub(super) struct Greeting {
     pub(super) assigned: bool,
     pub(super) keep_alive: u16,
     pub(super) session: SessionTerms,
+    /// The session was there.
+    pub(super) present: bool,
 }
 
 impl MqttPeer {
     pub(super) fn greet(&mut self, out: &mut Vec<u8>) {
         let Some(greeting) = self.greeting.take() else { return };
-        let present = greeting.session.present;
+        let present = greeting.present;
         if self.version != Version::V5 {
             mqtt::connack(out, self.version, present, 0, std::iter::empty());
             return;

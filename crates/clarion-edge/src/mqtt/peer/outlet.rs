@@ -9,7 +9,7 @@ use super::properties::{self, Extra};
 use super::subscribe::Feed;
 use super::{DIALECT, MqttPeer};
 use clarion_core::port::outlet::{CloseReason, Given, Outlet};
-use clarion_core::port::peer::{Delivery, Place, Gave, Taking};
+use clarion_core::port::peer::{Delivery, Gave, Place, Taking};
 use clarion_core::subscription::Gap;
 use clarion_core::{Address, AddressKind, Content, Epoch, Message, Millis, Verb};
 use clarion_wire::mqtt::{self, Property, PublishHead, Qos, Version};
@@ -26,6 +26,9 @@ struct Packet<'a> {
     retain: bool,
     ids: &'a [u32],
     place: Option<Place>,
+    /// It has this number already.
+    number: Option<u16>,
+    dup: bool,
     now: Millis,
     payload_len: usize,
 }
@@ -42,11 +45,16 @@ impl MqttPeer {
     pub(super) fn give_topic(&mut self, delivery: Delivery<'_>, out: &mut Vec<u8>) -> Gave {
         let message = delivery.message;
         let content = &*message.content;
-        if content.expired(delivery.now) {
+        // What has a number was handed out in its time (design §1.8).
+        if delivery.number.is_none() && content.expired(delivery.now) {
             return Gave::Passed;
         }
         let check = delivery.check || self.acl_version != self.principal.acl_version();
-        if check && !self.principal.allows(Verb::Subscribe, &message.channel) {
+        // What the server tells of itself is for everyone, whatever rules say meanwhile.
+        if check
+            && !message.channel.is_server_topic()
+            && !self.principal.allows(Verb::Subscribe, &message.channel)
+        {
             PeerCounters::count(&self.config.counters.forbidden);
             return Gave::Passed;
         }
@@ -56,7 +64,9 @@ impl MqttPeer {
             qos: qos(delivery.qos),
             retain: delivery.retain,
             ids: delivery.ids,
-            place: None,
+            place: delivery.place,
+            number: delivery.number,
+            dup: delivery.dup,
             now: delivery.now,
             payload_len: content.payload.len(),
         };
@@ -69,13 +79,14 @@ impl MqttPeer {
         };
         let number = match packet.qos {
             Qos::AtMostOnce => None,
+            _ if packet.number.is_some() => None,
             // The shard gives only what has a place.
             _ => match self.inflight.next(self.span) {
                 Some(number) => Some(number),
                 None => return Gave::Passed,
             },
         };
-        let id = number.map_or(0, |number| number.id);
+        let id = packet.number.or(number.map(|number| number.id)).unwrap_or_default();
         let mut alias = match packet.topic {
             Some(address) => self.aliases_out.of(address),
             None => self.aliases_out.of_feed(topic),
@@ -94,7 +105,9 @@ impl MqttPeer {
             return Gave::Passed;
         }
         self.aliases_out.sent(alias, packet.topic);
-        if let Some(number) = number {
+        if let Some(held) = packet.number {
+            self.inflight.send_held(held);
+        } else if let Some(number) = number {
             self.inflight.take(number, packet.qos == Qos::ExactlyOnce, packet.place);
         }
         Gave::Head
@@ -140,7 +153,7 @@ impl MqttPeer {
     }
 
     /// Asked anew after each change of the rules: what was granted by older ones may be over.
-    fn may_read_feed(&self) -> bool {
+    pub(super) fn may_read_feed(&self) -> bool {
         self.principal.acl_version() == self.feed_acl_version
             || self
                 .user
@@ -193,7 +206,7 @@ fn write_head(
 ) -> usize {
     let topic = if matches!(alias, Alias::Known(_)) { "" } else { topic };
     let head = PublishHead {
-        dup: false,
+        dup: packet.dup,
         qos: packet.qos,
         retain: packet.retain,
         topic: topic.as_bytes(),
@@ -215,7 +228,6 @@ fn feed_packet<'a>(
     frame_len: usize,
 ) -> Packet<'a> {
     let message = given.message;
-    let channel = u8::from(message.channel.kind() == AddressKind::All);
     Packet {
         content: &message.content,
         topic: None,
@@ -223,10 +235,12 @@ fn feed_packet<'a>(
         retain: options.retain_as_published && message.content.retain,
         ids: if options.id == 0 { &[] } else { std::slice::from_ref(&options.id) },
         place: (!message.is_live()).then_some(Place {
-            channel,
+            log: u32::from(message.channel.kind() == AddressKind::All),
             epoch: message.epoch,
             seq: message.seq,
         }),
+        number: None,
+        dup: false,
         now: given.now,
         payload_len: frame_len,
     }

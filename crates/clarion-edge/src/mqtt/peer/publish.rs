@@ -86,6 +86,7 @@ impl MqttPeer {
                 self.inbound.begin(asked);
                 self.inbound.handed_on(asked);
                 publish.token = asked.token();
+                publish.once = (self.stored && asked.qos == Qos::ExactlyOnce).then_some(asked.id);
                 Ask::Publish(publish)
             }
             Err(_) if packet.qos == Qos::AtMostOnce => {
@@ -125,7 +126,8 @@ impl MqttPeer {
         now: Millis,
     ) -> Result<Box<PeerPublish>, Refusal> {
         let address = self.target(topic)?;
-        let mut publish = Box::new(PeerPublish { address, content: Content::default(), token: 0 });
+        let mut publish =
+            Box::new(PeerPublish { address, content: Content::default(), token: 0, once: None });
         let content = &mut publish.content;
         let Publish { properties, payload, qos, retain, .. } = packet;
         properties::fill(content, properties, payload, *qos, *retain, &self.config)?;
@@ -228,10 +230,19 @@ impl MqttPeer {
     }
 
     pub(super) fn hear_pubrel(&mut self, packet: &Ack<'_>, out: &mut Vec<u8>) -> Ask {
-        let there = self.inbound.received.remove(packet.packet_id);
-        let code = if there { 0 } else { 0x92 };
-        self.ack(AckKind::Pubcomp, packet.packet_id, code, None, out);
+        let number = packet.packet_id;
+        if self.stored {
+            return Ask::Complete { number };
+        }
+        let there = self.inbound.received.remove(number);
+        self.write_pubcomp(number, there, out);
         Ask::Nothing
+    }
+
+    pub(super) fn write_pubcomp(&self, number: u16, known: bool, out: &mut Vec<u8>) {
+        // MQTT-4.3.3: whatever is known of it, the client can forget it.
+        let code = if known || self.version != Version::V5 { 0 } else { 0x92 };
+        self.ack(AckKind::Pubcomp, number, code, None, out);
     }
 
     /// Writes an answer, unless it is larger than the client takes (MQTT-3.1.2-25).

@@ -41,14 +41,15 @@ pub(super) struct StoredWill {
     pub(super) delay_s: u32,
 }
 
-/// What the server keeps when the connection ends. Sessions end with their connection, so this is what a client is told; when
-/// sessions are stored, whoever makes the peer fills it in, and hands the peer what was in flight.
+/// What the server keeps when the connection ends. What there is already comes with [`Peer::resume`].
+///
+/// [`Peer::resume`]: clarion_core::port::peer::Peer::resume
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SessionTerms {
-    /// There was one.
-    pub present: bool,
     /// Seconds that it outlives the connection.
     pub expiry_s: u32,
+    /// The longest that a client may ask for.
+    pub expiry_max_s: u32,
 }
 
 /// All that a peer is made of.

@@ -5,7 +5,7 @@
 //! them in order of the templates. Refusals: 5 by code, 3.1.1 by 0x80, and 3.1, which has none, is told that it is granted.
 
 use super::MqttPeer;
-use clarion_core::port::peer::{self, Ask, RetainHandling, SubOptions};
+use clarion_core::port::peer::{self, Ask, Resumed, RetainHandling, SubOptions, Verdict};
 use clarion_core::topic::{self, Filter};
 use clarion_core::{Address, Cover, Verb};
 use clarion_wire::mqtt::{self, Property, Qos, Subscribe, SubscribeFilter, Unsubscribe, Version};
@@ -120,8 +120,9 @@ impl MqttPeer {
             };
             codes.push(match granted {
                 Ok(subscribe) => {
+                    let qos = subscribe.options.qos;
                     list.push(subscribe);
-                    one.qos as u8
+                    qos
                 }
                 Err(code) => self.refused_code(code, one.qos),
             });
@@ -171,7 +172,11 @@ impl MqttPeer {
             Some(_) => false,
             None => self.must_check(filter.filter).ok_or(denied)?,
         };
-        let options = options(one, check, id);
+        let mut options = options(one, check, id);
+        if feed.is_some() && self.stored {
+            // Its numbers are not kept, so that a client could take one for another's.
+            options.qos = options.qos.min(1);
+        }
         let granted = match feed {
             Some(template) => self.grant_feed(template, filter.filter, options, retained(one)),
             None => peer::Subscribe {
@@ -213,8 +218,6 @@ impl MqttPeer {
             feed => *feed = Some(Box::new(Feed::new(template, topic.into(), options))),
         }
         self.aliases_out.feed_moves();
-        let current = self.feed.as_ref().and_then(|feed| feed.current());
-        let (topic, options) = current.unwrap_or((topic, options));
         peer::Subscribe { filter: topic.into(), share: None, feed: true, options, retained }
     }
 
@@ -264,17 +267,64 @@ impl MqttPeer {
             return NOT_THERE;
         }
         self.aliases_out.feed_moves();
-        if feed.topics.is_empty() {
+        let ends = feed.topics.is_empty();
+        if ends {
             self.feed = None;
-            let filter = filter.filter.into();
-            list.push(peer::Unsubscribe { filter, share: None, feed: true });
-            return ASKED;
         }
-        0
+        list.push(peer::Unsubscribe { filter: filter.filter.into(), share: None, feed: ends });
+        ASKED
     }
 
-    pub(super) fn write_suback(&mut self, out: &mut Vec<u8>) {
-        let Some(answer) = self.answer.take() else { return };
+    /// What an earlier connection of the session left.
+    pub(super) fn take_over(&mut self, resumed: Resumed) -> Vec<Verdict> {
+        self.stored = resumed.stored;
+        if let Some(greeting) = &mut self.greeting {
+            greeting.present = resumed.present;
+        }
+        self.acl_version = self.principal.acl_version();
+        self.inflight.restore(&resumed.outs);
+        let judge = |(filter, share, options): &(Box<str>, Option<Box<str>>, SubOptions)| {
+            let filter = Filter { filter, share: share.as_deref() };
+            let verdict = self.judge(&filter, *options);
+            if verdict != Verdict::Gone {
+                self.filters.push(hash(&filter));
+            }
+            verdict
+        };
+        let verdicts = resumed.subs.iter().map(judge).collect();
+        self.filters.sort_unstable();
+        self.filters.dedup();
+        verdicts
+    }
+
+    fn judge(&mut self, filter: &Filter<'_>, options: SubOptions) -> Verdict {
+        match self.config.user_topics.user_of(filter.filter) {
+            None => match self.must_check(filter.filter) {
+                None => Verdict::Gone,
+                Some(check) => Verdict::Topic { check },
+            },
+            Some((template, user)) if self.user.as_deref() == Some(user) => {
+                if !self.may_read_feed() {
+                    return Verdict::Gone;
+                }
+                match &mut self.feed {
+                    Some(feed) => feed.put(template, filter.filter, options),
+                    feed => {
+                        *feed = Some(Box::new(Feed::new(template, filter.filter.into(), options)));
+                    }
+                }
+                Verdict::Feed
+            }
+            Some(_) => Verdict::Gone,
+        }
+    }
+
+    pub(super) fn write_suback(&mut self, granted: bool, out: &mut Vec<u8>) {
+        let Some(mut answer) = self.answer.take() else { return };
+        if !granted && self.version != Version::V31 {
+            let refused = answer.codes.iter_mut().filter(|code| **code <= 2);
+            refused.for_each(|code| *code = 0x80);
+        }
         let start = out.len();
         mqtt::suback(out, self.version, answer.id, &answer.codes, std::iter::empty());
         if out.len() - start > self.packet_bytes {

@@ -31,6 +31,8 @@ impl PeerState {
             feed_turn: 0,
             feed_begins: None,
             owed: None,
+            room: Rc::default(),
+            stored: None,
             // What was heard within a tick counts from its beginning.
             keep_alive: plan.keep_alive.map_or(0, |time| timers::ticks(time) + 1),
             last_heard: 0,
@@ -40,6 +42,7 @@ impl PeerState {
             finish_by: None,
             parked: false,
             waiting: false,
+            counted: None,
         }
     }
 }
@@ -50,7 +53,7 @@ impl Shard {
         self: &Rc<Self>,
         attach: AttachPeer,
     ) -> Result<SessionKey, NotAttached> {
-        let AttachPeer { mut plan, peer, link, leftover, guard } = attach;
+        let AttachPeer { mut plan, peer, link, leftover, guard, opened } = attach;
         let turn = match self.has_place().and_then(|()| self.enter_client(&plan)) {
             Ok(turn) => turn,
             Err(refusal) => return Err(NotAttached { refusal, link: Some(link) }),
@@ -62,10 +65,18 @@ impl Shard {
             self.context.clients.leave(&plan.client_id, turn, None, None, 0);
             NotAttached { refusal, link: None }
         })?;
-        self.open_peer(key, !plan.auto_feed);
+        let feed = match opened {
+            Some(opened) => self.begin_stored(key, *opened, plan.window) || plan.auto_feed,
+            None => plan.auto_feed,
+        };
+        self.open_peer(key, !feed);
         let this = SessionRef { shard: self.context.index, key };
-        if self.context.clients.begun(&plan.client_id, turn, this) {
-            if plan.auto_feed {
+        let still = self.context.clients.begun(&plan.client_id, turn, this);
+        if still && self.is_wanted(key) {
+            // The next one with its client id waits for it since before it could be found.
+            self.close_peer(key, CloseReason::TakenOver);
+        } else if still {
+            if feed {
                 self.begin_feed(key, 0);
             }
             if !leftover.is_empty() {
@@ -78,6 +89,12 @@ impl Shard {
         tokio::task::spawn_local(watch_duplex(self.clone(), key, link, reader));
         self.context.mailbox.nudge();
         Ok(key)
+    }
+
+    fn is_wanted(&self, key: SessionKey) -> bool {
+        let mut state = self.state.borrow_mut();
+        let peer = state.sessions.get_mut(key).and_then(PeerState::of);
+        peer.and_then(|peer| peer.stored.as_ref()).is_some_and(|stored| stored.is_wanted())
     }
 
     /// Takes the client id, before anything begins that could not be undone. Returns the session's turn.
@@ -129,6 +146,7 @@ impl Shard {
             }
             if let Some(peer) = PeerState::of(session) {
                 peer.last_heard = tick;
+                peer.counted = Some(self.context.connected.enter());
                 let first = peer.next_look(tick);
                 if first < state.timers.heartbeat_at(tick) {
                     state.timers.arm(key, first);
@@ -165,6 +183,7 @@ mod tests {
             owner: None,
             exclusive: false,
             clean: true,
+            expiry_s: 0,
             feed: None,
             auto_feed: false,
             keep_alive: Some(Duration::from_secs(1)),

@@ -53,7 +53,7 @@ impl Shard {
         let Some(token) = begins else { return };
         let Session { outlet, outbox, .. } = session;
         if let Some(peer) = outlet.peer().filter(|_| token != 0) {
-            peer.subscribed(token, outbox.control());
+            peer.subscribed(token, true, outbox.control());
         }
         self.mark_dirty(state, key);
         self.go_on_soon(state, key);

@@ -4,14 +4,14 @@
 //! the queue is bounded, and what it does not take is counted. Must not know: how matching filters are found.
 
 use super::PeerState;
-use crate::clock;
+use super::stored::{FIRST_LOG, Stored};
 use crate::metrics::ShardCounters;
 use crate::shard::deliver::{SHARE_ABOVE, list_dirty, make_outbox_room};
 use crate::shard::live::TopicEntry;
 use crate::shard::session::{Role, Session};
 use crate::shard::{SessionKey, Shard, ShardContext, State};
 use crate::shares::{Member, Picked, ShareName};
-use clarion_core::port::peer::{Delivery, FeedPlace, Gave, SubOptions};
+use clarion_core::port::peer::{Delivery, Gave, Place, SubOptions};
 use clarion_core::{AddressKind, Message, Millis};
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -67,6 +67,8 @@ pub(super) struct Giving<'a> {
     pub(super) context: &'a ShardContext,
     pub(super) tick: u64,
     pub(super) now: Millis,
+    /// When the node began.
+    pub(super) started: Millis,
 }
 
 impl Giving<'_> {
@@ -95,7 +97,17 @@ impl Giving<'_> {
         let Session { outlet, outbox, credit, .. } = session;
         let Some(peer) = outlet.peer() else { return Given::Full };
         let Way { qos, retain, check, ids } = way;
-        let delivery = Delivery { message, qos, retain, ids, check, now: self.now };
+        let delivery = Delivery {
+            message,
+            qos,
+            retain,
+            ids,
+            check,
+            place: None,
+            number: None,
+            dup: false,
+            now: self.now,
+        };
         if peer.give(delivery, outbox.control()) == Gave::Passed {
             return Given::Passed;
         }
@@ -147,7 +159,8 @@ impl Giving<'_> {
     fn drain(&self, session: &mut Session) -> u64 {
         let mut given = 0;
         // One place is left to a feed that is behind.
-        let behind = session.subs.iter().any(|entry| entry.sub.wants_page());
+        let behind = session.subs.iter().any(|entry| entry.sub.wants_page())
+            || PeerState::of(session).is_some_and(|peer| peer.has_log_behind());
         let places = u32::from(behind && session.outlet.uses_credit());
         while session.credit.is_none_or(|credit| credit > places) && session.closing.is_none() {
             let next = PeerState::of(session).and_then(|peer| peer.queue.as_ref()?.waiting.front());
@@ -187,6 +200,7 @@ fn is_own(session: &mut Session, message: &Message, options: SubOptions) -> bool
 fn count(counters: &ShardCounters, given: Given) -> u64 {
     if given == Given::Full {
         counters.dropped_outbox.add(1);
+        counters.peer_dropped.add(1);
     }
     u64::from(given == Given::Taken)
 }
@@ -197,7 +211,8 @@ impl Shard {
         if message.channel.kind() != AddressKind::Topic {
             return 0;
         }
-        let giving = Giving { context: &self.context, tick: state.timers.now(), now: clock::now() };
+        let giving = self.giving(state);
+        let stored = !message.is_live();
         let State { live, filters, sessions, dirty, matched, .. } = state;
         let exact = live.get(&message.channel).map_or(&[][..], |live| &live.topics);
         matched.clear();
@@ -205,6 +220,9 @@ impl Shard {
         let mut delivered = 0;
         let mut to = |entries: &[TopicEntry]| {
             let Some(session) = sessions.at_mut(entries[0].session) else { return };
+            if stored && reads_log(session, message, entries) {
+                return;
+            }
             let given = give_merged(&giving, session, message, entries);
             delivered += count(&giving.context.counters, given);
             if given == Given::Full
@@ -239,13 +257,14 @@ impl Shard {
             }
         }
         self.context.counters.dropped_outbox.add(1);
+        self.context.counters.peer_dropped.add(1);
     }
 
     /// Returns whether the member took it.
     fn give_member(&self, message: &Arc<Message>, member: &Member, name: &Arc<ShareName>) -> bool {
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
-        let giving = Giving { context: &self.context, tick: state.timers.now(), now: clock::now() };
+        let giving = self.giving(state);
         let Some(session) = state.sessions.get_mut(member.key) else { return false };
         let SubOptions { qos, check, retain_as_published, .. } = member.options;
         let ids = member.options.ids();
@@ -258,13 +277,18 @@ impl Shard {
     }
 
     /// A place in a window is free again.
-    pub(super) fn peer_freed(&self, key: SessionKey, acked: Option<FeedPlace>) {
+    pub(super) fn peer_freed(&self, key: SessionKey, acked: Option<Place>, exactly_once: bool) {
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
         let Some(session) = state.sessions.get_mut(key) else { return };
         session.credit = session.credit.map(|credit| credit.saturating_add(1));
-        let channel = acked
-            .and_then(|place| Some(session.subs.get(usize::from(place.channel))?.channel.clone()));
+        let channel =
+            acked.and_then(|place| Some(session.subs.get(place.log as usize)?.channel.clone()));
+        if let Some(place) = acked.filter(|place| place.log >= FIRST_LOG) {
+            self.log_freed(state, key, place, exactly_once);
+            self.drain_queue(state, key);
+            return self.mark_dirty(state, key);
+        }
         if let (Some(place), Some(channel)) = (acked, channel) {
             self.ack_own(state, key, Some(&channel), (place.epoch, place.seq, place.seq));
         }
@@ -274,13 +298,11 @@ impl Shard {
 
     /// What waits for a place in the window, or for room, goes as far as it may.
     pub(super) fn drain_queue(&self, state: &mut State, key: SessionKey) {
-        let giving = Giving { context: &self.context, tick: state.timers.now(), now: clock::now() };
+        let giving = self.giving(state);
         let Some(session) = state.sessions.get_mut(key) else { return };
         let Role::Peer(peer) = &session.role else { return };
-        if let Some(owed) = &peer.owed
-            && session.outbox.len() <= self.context.config.outbox_bytes / 2
-        {
-            owed.room.notify_one();
+        if session.outbox.len() <= self.context.config.outbox_bytes / 2 {
+            peer.room.notify_waiters();
         }
         if peer.queue.is_none() {
             return;
@@ -302,6 +324,12 @@ impl Shard {
             }
         }
     }
+}
+
+/// Whether a session gets what is stored on this topic by a log of its.
+fn reads_log(session: &mut Session, message: &Message, entries: &[TopicEntry]) -> bool {
+    entries.iter().any(|entry| entry.durable)
+        || Stored::of(session).is_some_and(|stored| stored.has_durable(message.channel.id()))
 }
 
 /// Gives a session a message that several of its subscriptions may match: with the highest QoS and all ids.

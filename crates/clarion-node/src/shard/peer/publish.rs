@@ -5,6 +5,7 @@
 //! is delivered. Must not know: how a peer's protocol acks.
 
 use super::PeerState;
+use super::stored::Once;
 use crate::clock;
 use crate::committer::{CommitAnswer, Rejected, Reply};
 use crate::metrics::VerbCounters;
@@ -15,6 +16,7 @@ use crate::shard::{LiveDone, SessionKey, Shard};
 use clarion_core::port::peer::{Goes, PeerPublish, Receipt};
 use clarion_core::port::store::{Change, Done, Expect, Publish, Unit};
 use clarion_core::{Address, AddressKind, Code, Content, Message, Refusal};
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -33,6 +35,10 @@ pub(crate) struct PeerReply {
     token: u32,
     units: usize,
     readers: bool,
+    /// The packet id of a publish that is taken once.
+    once: Option<u16>,
+    /// A live message that goes out when that is committed.
+    live: Option<Arc<Message>>,
     /// The topic and number of a change of retained messages.
     retained: Option<(Box<str>, u64)>,
 }
@@ -105,14 +111,33 @@ impl Shard {
         if let Err(refusal) = self.context.planner.check_taking() {
             return Outcome::Told(Err(refusal));
         }
-        let PeerPublish { address, content, token } = publish;
+        let PeerPublish { address, content, token, once } = publish;
         let live = (content.qos == 0 && !self.context.config.store_qos0)
             || !self.context.planner.is_stored(address);
+        let (mut first, mut idempotency_key) = (None, None);
+        if let (Some(key), Some(id)) = (key, once) {
+            match self.take_once(key, *id) {
+                Err(refusal) => return Outcome::Told(Err(refusal)),
+                Ok(Once::Taken) => return Outcome::Told(Ok(Receipt { readers: true })),
+                Ok(Once::Key(text, record)) => (first, idempotency_key) = (record, Some(text)),
+            }
+        }
+        let content = &match idempotency_key {
+            None => Cow::Borrowed(content),
+            key => Cow::Owned(Content { idempotency_key: key, ..content.clone() }),
+        };
         if content.retain && address.kind() == AddressKind::Topic {
-            return self.publish_retained(key, publish, live);
+            return self.publish_retained(key, publish, live, first);
+        }
+        if live && let Some(record) = first {
+            if self.state.borrow().publishing.blocked {
+                return Outcome::Full;
+            }
+            return self.publish_behind(key, publish, record);
         }
         if live {
-            let message = self.context.planner.live(address.clone(), content.clone(), clock::now());
+            let message =
+                self.context.planner.live(address.clone(), (**content).clone(), clock::now());
             let readers = self.deliver_everywhere(&message);
             VerbCounters::count(&self.context.planner.counters.live, 1);
             return Outcome::Told(Ok(Receipt { readers }));
@@ -124,11 +149,14 @@ impl Shard {
         let reply = PeerReply {
             key,
             token: *token,
-            units: 1,
+            units: 1 + usize::from(first.is_some()),
             readers: self.has_readers(address),
+            once: *once,
+            live: None,
             retained: None,
         };
         let mut state = self.state.borrow_mut();
+        state.publishing.units.extend(first);
         state.publishing.units.push(unit);
         state.publishing.replies.push(reply);
         let many = state.publishing.units.len() >= SUBMIT_UNITS;
@@ -136,6 +164,34 @@ impl Shard {
         if many {
             self.submit_publishes();
         }
+        self.context.mailbox.nudge();
+        Outcome::Later
+    }
+
+    /// A live message that is taken once: it goes out when its record is committed.
+    fn publish_behind(
+        self: &Rc<Self>,
+        key: Option<SessionKey>,
+        publish: &PeerPublish,
+        record: Unit,
+    ) -> Outcome {
+        let PeerPublish { address, content, token, once } = publish;
+        let planner = &self.context.planner;
+        let message = planner.live(address.clone(), content.clone(), clock::now());
+        let reply = PeerReply {
+            key,
+            token: *token,
+            units: 1,
+            readers: self.has_readers(address),
+            once: *once,
+            live: Some(message),
+            retained: None,
+        };
+        let mut state = self.state.borrow_mut();
+        state.publishing.units.push(record);
+        state.publishing.replies.push(reply);
+        drop(state);
+        VerbCounters::count(&planner.counters.live, 1);
         self.context.mailbox.nudge();
         Outcome::Later
     }
@@ -159,7 +215,7 @@ impl Shard {
 
     /// Whether somebody reads a channel, live or durable, anywhere.
     fn has_readers(&self, channel: &Address) -> bool {
-        channel.kind() != AddressKind::Topic || self.context.planner.is_durable_topic(channel) || {
+        channel.kind() != AddressKind::Topic || self.context.planner.durable.has(channel) || {
             let interest = self.context.interest.read();
             interest.shards(channel) != 0 || !interest.pick(channel).is_empty()
         }
@@ -171,8 +227,9 @@ impl Shard {
         key: Option<SessionKey>,
         publish: &PeerPublish,
         live: bool,
+        first: Option<Unit>,
     ) -> Outcome {
-        let PeerPublish { address, content, token } = publish;
+        let PeerPublish { address, content, token, once } = publish;
         let planner = &self.context.planner;
         let message = planner.live(address.clone(), content.clone(), clock::now());
         let stays = !content.payload.is_empty();
@@ -183,7 +240,8 @@ impl Shard {
         let topic = address.id();
         let change = if stays { Change::Put(retained::encode(&message)) } else { Change::Delete };
         let record = Unit::Record { key: retained::key(topic), expect: Expect::Any, change };
-        let mut units = Vec::with_capacity(2);
+        let mut units = Vec::with_capacity(3);
+        units.extend(first);
         if !live {
             units.push(self.unit(address, content));
         }
@@ -192,7 +250,16 @@ impl Shard {
         let kept = stays.then(|| message.clone());
         let changed = self.context.retained.change(topic, kept, |number| {
             let retained = Some((topic.into(), number));
-            let reply = PeerReply { key, token: *token, units: units.len(), readers, retained };
+            let (token, units_len) = (*token, units.len());
+            let reply = PeerReply {
+                key,
+                token,
+                units: units_len,
+                readers,
+                once: *once,
+                live: None,
+                retained,
+            };
             self.submit(units, vec![reply])
         });
         match changed {
@@ -352,10 +419,14 @@ impl Shard {
     }
 
     /// The committer is done with publishes of peers.
-    pub(in crate::shard) fn publishes_committed(&self, who: Vec<PeerReply>, answer: &CommitAnswer) {
+    pub(in crate::shard) fn publishes_committed(
+        self: &Rc<Self>,
+        who: Vec<PeerReply>,
+        answer: &CommitAnswer,
+    ) {
         let mut at = 0;
         for reply in who {
-            let PeerReply { key, token, units, readers, retained } = reply;
+            let PeerReply { key, token, units, readers, once, live, retained } = reply;
             let result = match answer {
                 Err(error) => Err(crate::node::store_refusal(error.clone())),
                 Ok((_, results)) => {
@@ -376,7 +447,15 @@ impl Shard {
                 if result.is_ok() { &counters.stored } else { &counters.refused },
                 1,
             );
+            if result.is_ok()
+                && let Some(message) = live
+            {
+                self.deliver_everywhere(&message);
+            }
             if let Some(key) = key {
+                if let Some(id) = once.filter(|_| result.is_err()) {
+                    self.forget_once(key, id);
+                }
                 self.published(key, token, result);
             }
         }

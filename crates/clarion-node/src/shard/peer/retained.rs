@@ -5,11 +5,12 @@
 
 use super::PeerState;
 use super::give::{Given, Giving, Way};
-use crate::clock;
 use crate::retained::{self, Reading};
 use crate::shard::deliver::list_dirty;
 use crate::shard::session::Session;
 use crate::shard::{SessionKey, Shard, State};
+use bytes::Bytes;
+use clarion_core::address::SERVER_TOPICS;
 use clarion_core::port::outlet::CloseReason;
 use clarion_core::port::peer::SubOptions;
 use clarion_core::port::store::Record;
@@ -31,14 +32,15 @@ const MISSED_MAX: usize = 1024;
 /// What a session still is to be given.
 #[derive(Default)]
 pub(super) struct Owed {
-    filters: VecDeque<(Box<str>, SubOptions)>,
+    filters: VecDeque<OwedFilter>,
     /// Topics whose change did not reach the session, since it had no room.
     missed: HashSet<Box<str>>,
     /// There were too many.
     missed_more: bool,
-    /// Tells the task that reads that the session may have room, or has ended.
-    pub(super) room: Rc<Notify>,
 }
+
+/// Of one filter: behind which key.
+type OwedFilter = (Box<str>, SubOptions, Option<Bytes>);
 
 impl Owed {
     /// A change of a retained message found no room.
@@ -52,7 +54,7 @@ impl Owed {
 }
 
 /// How giving one message went.
-enum Step {
+pub(super) enum Step {
     Done,
     /// The session has no room.
     Wait(Rc<Notify>),
@@ -69,12 +71,24 @@ impl Shard {
         filter: Box<str>,
         options: SubOptions,
     ) {
+        self.owe_retained_after(state, key, filter, options, None);
+    }
+
+    /// The same for what lies behind a key.
+    pub(super) fn owe_retained_after(
+        self: &Rc<Self>,
+        state: &mut State,
+        key: SessionKey,
+        filter: Box<str>,
+        options: SubOptions,
+        after: Option<Bytes>,
+    ) {
         let Some(peer) = state.sessions.get_mut(key).and_then(PeerState::of) else { return };
         let begins = peer.owed.is_none();
         let owed = peer.owed.get_or_insert_default();
-        match owed.filters.iter_mut().find(|(known, _)| *known == filter) {
-            Some((_, known)) => *known = options,
-            None => owed.filters.push_back((filter, options)),
+        match owed.filters.iter_mut().find(|(known, ..)| *known == filter) {
+            Some(known) => (known.1, known.2) = (options, after),
+            None => owed.filters.push_back((filter, options, after)),
         }
         if begins {
             tokio::task::spawn_local(self.clone().read_retained(key));
@@ -82,9 +96,9 @@ impl Shard {
     }
 
     async fn read_retained(self: Rc<Self>, key: SessionKey) {
-        while let Some((filter, options)) = self.next_owed(key) {
+        while let Some((filter, options, after)) = self.next_owed(key) {
             let all = async {
-                self.read_filter(key, &filter, options).await?;
+                self.read_filter(key, &filter, options, after).await?;
                 self.read_missed(key, &filter, options).await
             };
             if all.await.is_none() {
@@ -110,7 +124,7 @@ impl Shard {
                 (std::mem::take(&mut owed.missed), std::mem::take(&mut owed.missed_more))
             };
             if more {
-                self.read_filter(key, filter, options).await?;
+                self.read_filter(key, filter, options, None).await?;
                 continue;
             }
             if missed.is_empty() {
@@ -128,7 +142,7 @@ impl Shard {
     }
 
     /// Waits until a session may take something. `false` when it has ended.
-    async fn has_room(&self, key: SessionKey) -> bool {
+    pub(super) async fn has_room(&self, key: SessionKey) -> bool {
         loop {
             let room = {
                 let mut state = self.state.borrow_mut();
@@ -136,15 +150,14 @@ impl Shard {
                 if session.outbox.len() <= self.context.config.outbox_bytes / 2 {
                     return true;
                 }
-                let owed = PeerState::of(session).and_then(|peer| peer.owed.as_ref());
-                let Some(owed) = owed else { return false };
-                owed.room.clone()
+                let Some(peer) = PeerState::of(session) else { return false };
+                peer.room.clone()
             };
             room.notified().await;
         }
     }
 
-    fn next_owed(&self, key: SessionKey) -> Option<(Box<str>, SubOptions)> {
+    fn next_owed(&self, key: SessionKey) -> Option<OwedFilter> {
         let mut state = self.state.borrow_mut();
         let peer = state.sessions.get_mut(key).and_then(PeerState::of)?;
         let next = peer.owed.as_mut()?.filters.pop_front();
@@ -160,11 +173,16 @@ impl Shard {
         key: SessionKey,
         filter: &str,
         options: SubOptions,
+        mut after: Option<Bytes>,
     ) -> Option<()> {
+        if filter.starts_with(SERVER_TOPICS) {
+            self.give_server_topics(key, filter, options).await;
+            return Some(());
+        }
         let wildcard = topic::is_wildcard(filter);
         let prefix = if wildcard { retained::prefix(filter) } else { retained::key(filter) };
         let mut limit = if wildcard { FIRST_PAGE } else { 1 };
-        let (mut after, mut first) = (None, true);
+        let mut first = true;
         // What is read ahead is held only for who takes it.
         while self.has_room(key).await {
             // The number is taken anew for each page.
@@ -268,6 +286,9 @@ impl Shard {
 
     /// What a topic has. Outer `None` when the store does not answer.
     async fn look_up(&self, topic: &str, reading: &Reading) -> Option<Option<Arc<Message>>> {
+        if topic.starts_with(SERVER_TOPICS) {
+            return Some(self.context.sys.get(topic));
+        }
         if let Some((_, message)) = reading.overlay.first() {
             return Some(message.clone());
         }
@@ -276,7 +297,7 @@ impl Shard {
         Some(message.filter(|message| message.channel.id() == topic).map(Arc::new))
     }
 
-    fn give_retained(
+    pub(super) fn give_retained(
         &self,
         key: SessionKey,
         filter: &str,
@@ -285,7 +306,7 @@ impl Shard {
     ) -> Step {
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
-        let giving = Giving { context: &self.context, tick: state.timers.now(), now: clock::now() };
+        let giving = self.giving(state);
         let Some(session) = state.sessions.get_mut(key) else { return Step::Over };
         let subscribed = PeerState::of(session).is_some_and(|peer| peer.has_sub(filter));
         if session.closing.is_some() || !subscribed {
@@ -300,9 +321,9 @@ impl Shard {
             self.context.mailbox.nudge();
         }
         self.context.counters.delivered.add(u64::from(given == Given::Taken));
-        let owed = PeerState::of(session).and_then(|peer| peer.owed.as_ref());
-        match (given, owed) {
-            (Given::Full, Some(owed)) => Step::Wait(owed.room.clone()),
+        let peer = PeerState::of(session).filter(|peer| peer.owed.is_some());
+        match (given, peer) {
+            (Given::Full, Some(peer)) => Step::Wait(peer.room.clone()),
             (Given::Full, None) => Step::Over,
             (Given::Taken | Given::Passed, _) => Step::Done,
         }

@@ -36,10 +36,10 @@ impl Shard {
         let Session { outlet, role, .. } = session;
         let Role::Peer(peer) = role else { return };
         self.forget_subs(state, key, peer);
-        if let Some(owed) = peer.owed.take() {
-            // Whoever waits for room sees that the session has ended.
-            owed.room.notify_one();
-        }
+        self.leave_stored(state, key, peer);
+        peer.owed = None;
+        // Whoever waits for room sees that the session has ended.
+        peer.room.notify_waiters();
         // What it published and was not taken yet is unacked: its client sends it again.
         state.publishing.forget(key);
         if let Some(queue) = peer.queue.take() {
@@ -49,6 +49,10 @@ impl Shard {
             .and_then(|of| of.will(clock::now()));
         if let Some(will) = &mut will {
             will.delay_s = will.delay_s.min(peer.will_delay_max_s);
+        }
+        if let Some(of) = outlet.peer() {
+            let (outs, expiry_s) = (of.outs(true), of.expiry_s());
+            self.end_stored(peer, &outs, expiry_s);
         }
         let clients = &self.context.clients;
         let shard = (!self.closing.get()).then_some(self.context.index);

@@ -34,6 +34,7 @@ fn full() -> Content {
 fn unpacked(bytes: &[u8]) -> Option<Content> {
     match record(bytes)?.1 {
         Body::Full(packed) => packed.unpack(),
+        Body::Copy(copied) => copied.packed.unpack(),
         Body::Reference(..) | Body::Erased => None,
     }
 }
@@ -45,7 +46,12 @@ fn records_come_back_as_they_were() {
         let mut out = Vec::new();
         put_message(&mut out, &header, &content);
         assert_eq!(record(&out).unwrap().0, header);
-        assert_eq!(unpacked(&out), Some(content));
+        assert_eq!(unpacked(&out), Some(content.clone()));
+        out.clear();
+        put_copy(&mut out, &header, (7, 8, "topic:t"), &content);
+        let (found, Body::Copy(copied)) = record(&out).unwrap() else { panic!("no copy") };
+        assert_eq!((found, copied.number, copied.seq), (header, 7, 8));
+        assert_eq!((copied.address, copied.packed.unpack()), ("topic:t", Some(content)));
     }
     let mut out = Vec::new();
     put_reference(&mut out, &header(), 7, 8);
@@ -99,6 +105,12 @@ proptest! {
     fn damage_is_no_panic(at in 0usize..64, byte: u8, cut in 0usize..64) {
         let mut out = Vec::new();
         put_message(&mut out, &header(), &full());
+        let at = at % out.len();
+        out[at] = byte;
+        out.truncate(out.len() - cut % out.len());
+        let _ = unpacked(&out);
+        out.clear();
+        put_copy(&mut out, &header(), (7, 8, "topic:t"), &full());
         let at = at % out.len();
         out[at] = byte;
         out.truncate(out.len() - cut % out.len());

@@ -13,8 +13,17 @@ fn each_version_gets_its_packet() {
             session.out.extend_from_slice(b"hi");
             assert_eq!(session.said(), publish_bytes(version, "a/b", qos, id, &[], b"hi"));
         }
-        let delivery =
-            Delivery { message: &message, qos: 0, retain: true, ids: &[], check: false, now: NOW };
+        let delivery = Delivery {
+            message: &message,
+            qos: 0,
+            retain: true,
+            ids: &[],
+            check: false,
+            place: None,
+            number: None,
+            dup: false,
+            now: NOW,
+        };
         session.peer.give(delivery, &mut session.out);
         assert_eq!(session.said()[0], 0x31);
     }
@@ -42,6 +51,9 @@ fn parts_of_the_message_are_properties_of_5() {
             retain: false,
             ids: &[4, 2],
             check: false,
+            place: None,
+            number: None,
+            dup: false,
             now: NOW,
         };
         assert_eq!(session.peer.give(delivery, &mut session.out), Gave::Head);
@@ -76,14 +88,17 @@ fn acks_free_places() {
             session.give(&message, qos);
         }
         session.said();
-        assert!(matches!(session.ack(AckKind::Puback, 1, 0), Ask::Freed { acked: None }));
+        assert!(matches!(session.ack(AckKind::Puback, 1, 0), Ask::Freed { acked: None, .. }));
         for _ in 0..2 {
             assert!(matches!(session.ack(AckKind::Pubrec, 2, 0), Ask::Nothing));
             assert_eq!(session.said(), ack_bytes(version, AckKind::Pubrel, 2, 0));
         }
-        assert!(matches!(session.ack(AckKind::Pubcomp, 2, 0), Ask::Freed { acked: None }));
+        assert!(matches!(session.ack(AckKind::Pubcomp, 2, 0), Ask::Freed { acked: None, .. }));
         if version == Version::V5 {
-            assert!(matches!(session.ack(AckKind::Pubrec, 3, 0x87), Ask::Freed { acked: None }));
+            assert!(matches!(
+                session.ack(AckKind::Pubrec, 3, 0x87),
+                Ask::Freed { acked: None, .. }
+            ));
             assert_eq!(session.peer.inflight.len(), 0);
         }
         assert!(session.said().is_empty());

@@ -134,7 +134,7 @@ fn a_will_is_a_publish_of_its_own() {
     for version in VERSIONS {
         let mut session = Session::of(with_will(version).setup(config()));
         let will = session.peer.will(NOW).unwrap();
-        let PeerPublish { address, content, token } = will.publish;
+        let PeerPublish { address, content, token, .. } = will.publish;
         assert_eq!((address.as_str(), token, will.delay_s), ("topic:will/topic", 0, 0));
         assert_eq!((&*content.payload, content.qos, content.retain), (&b"gone"[..], 1, true));
         assert_eq!(content.sender.unwrap().device.as_deref(), Some("client"));

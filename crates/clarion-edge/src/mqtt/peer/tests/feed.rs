@@ -3,7 +3,7 @@
 use super::subscribe::filter;
 use super::*;
 use clarion_core::port::outlet::Given;
-use clarion_core::port::peer::{FeedPlace, Taking};
+use clarion_core::port::peer::{Place, Taking};
 use clarion_wire::mqtt::SubscribeFilter;
 
 fn stored(channel: Address, seq: u64, payload: &'static [u8]) -> Message {
@@ -50,11 +50,13 @@ fn the_first_of_the_subscribed_user_topics_is_the_feed() {
         assert_eq!(bytes, publish_bytes(version, "user/bob", Qos::AtMostOnce, 0, &[], b"hi"));
         // Asking for the other again changes nothing of that.
         let (list, _) = session.subscribe(&[filter("u-bob", Qos::AtLeastOnce)]);
-        assert_eq!((&*list[0].filter, list[0].options.qos), ("user/bob", 0));
+        assert_eq!((&*list[0].filter, list[0].options.qos), ("u-bob", 1));
+        let bytes = give(&mut session, &own(2));
+        assert_eq!(bytes, publish_bytes(version, "user/bob", Qos::AtMostOnce, 0, &[], b"hi"));
 
         // It ends with the last topic.
-        let (list, _) = session.unsubscribe(&["user/bob"], &[]);
-        assert!(list.is_empty());
+        let (list, _) = session.unsubscribe(&["user/bob"], &[true]);
+        assert!(list.len() == 1 && !list[0].feed);
         let bytes = give(&mut session, &own(3));
         assert_eq!(bytes, publish_bytes(version, "u-bob", Qos::AtLeastOnce, 2, &[], b"hi"));
         let (list, codes) = session.unsubscribe(&["user/bob", "u-bob"], &[true]);
@@ -88,12 +90,12 @@ fn an_ack_tells_the_place() {
         // A live one is in no history.
         give(&mut session, &own(0));
         let acked = |ask| match ask {
-            Ask::Freed { acked } => acked,
+            Ask::Freed { acked, .. } => acked,
             other => panic!("{other:?}"),
         };
-        let all = FeedPlace { channel: 1, epoch: 9, seq: 6 };
+        let all = Place { log: 1, epoch: 9, seq: 6 };
         assert_eq!(acked(session.ack(AckKind::Puback, 2, 0)), Some(all));
-        let own = FeedPlace { channel: 0, epoch: 9, seq: 5 };
+        let own = Place { log: 0, epoch: 9, seq: 5 };
         assert_eq!(acked(session.ack(AckKind::Puback, 1, 0)), Some(own));
         assert_eq!(acked(session.ack(AckKind::Puback, 3, 0)), None);
         assert!(session.said().is_empty());
@@ -107,12 +109,12 @@ fn exactly_once_is_acked_by_pubcomp() {
     give(&mut session, &own(5));
     give(&mut session, &own(6));
     assert!(matches!(session.ack(AckKind::Pubrec, 1, 0), Ask::Nothing));
-    let place = |seq| Some(FeedPlace { channel: 0, epoch: 9, seq });
+    let place = |seq| Some(Place { log: 0, epoch: 9, seq });
     assert!(
-        matches!(session.ack(AckKind::Pubcomp, 1, 0), Ask::Freed { acked } if acked == place(5))
+        matches!(session.ack(AckKind::Pubcomp, 1, 0), Ask::Freed { acked, .. } if acked == place(5))
     );
     assert!(
-        matches!(session.ack(AckKind::Pubrec, 2, 0x80), Ask::Freed { acked } if acked == place(6))
+        matches!(session.ack(AckKind::Pubrec, 2, 0x80), Ask::Freed { acked, .. } if acked == place(6))
     );
 }
 

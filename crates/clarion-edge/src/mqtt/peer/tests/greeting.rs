@@ -1,6 +1,8 @@
 //! CONNACK, and what of a CONNECT is refused.
 
 use super::*;
+use clarion_core::port::outlet::Outlet;
+use clarion_core::port::peer::Resumed;
 
 fn greeting(setup: PeerSetup) -> Vec<u8> {
     let mut out = Vec::new();
@@ -38,11 +40,12 @@ fn what_is_not_as_asked_is_told() {
     config.response_information = Some("answers/".into());
     config.receive_maximum = u16::MAX;
     config.topic_aliases = 0;
-    let setup = PeerSetup { assigned: true, keep_alive: 30, ..say.setup(config) };
+    let session = SessionTerms { expiry_s: 50, expiry_max_s: 50 };
+    let setup = PeerSetup { assigned: true, keep_alive: 30, session, ..say.setup(config) };
     assert_eq!(
         properties(setup),
         [
-            "SessionExpiry(0)",
+            "SessionExpiry(50)",
             "MaximumPacketSize(4096)",
             "AssignedClientId(\"client\")",
             "ServerKeepAlive(30)",
@@ -54,8 +57,11 @@ fn what_is_not_as_asked_is_told() {
 #[test]
 fn a_session_that_was_kept_has_its_place() {
     let say = Say::new(Version::V5).with([Property::SessionExpiry(60)]);
-    let session = SessionTerms { present: true, expiry_s: 60 };
-    let bytes = greeting(PeerSetup { session, ..say.setup(config()) });
+    let session = SessionTerms { expiry_s: 60, expiry_max_s: 60 };
+    let mut session = Session::of(PeerSetup { session, ..say.setup(config()) });
+    session.peer.resume(Resumed { stored: true, present: true, ..Resumed::default() });
+    session.peer.open(&mut session.out);
+    let bytes = session.said();
     packets(Version::V5, &bytes, |packet| {
         let Packet::Connack(connack) = packet else { panic!("{packet:?}") };
         assert!(connack.session_present);

@@ -102,14 +102,16 @@ impl World {
             Ask::Publish(_) | Ask::Nothing => {}
             Ask::Subscribe { token, list } => {
                 self.feed |= list.iter().any(|one| one.feed);
-                self.session.peer.subscribed(token, &mut self.session.out);
+                self.session.peer.subscribed(token, true, &mut self.session.out);
             }
             Ask::Unsubscribe { token, list } => {
                 self.feed &= !list.iter().any(|one| one.feed);
                 let existed = vec![true; list.len()];
                 self.session.peer.unsubscribed(token, &existed, &mut self.session.out);
             }
-            Ask::Freed { .. } => panic!("nothing was acked"),
+            Ask::Freed { .. } | Ask::Received { .. } | Ask::Complete { .. } => {
+                panic!("nothing was acked")
+            }
             Ask::More => {}
             Ask::End { .. } => self.over = true,
         }
@@ -181,8 +183,17 @@ impl World {
         }
         let message = on_topic(TOPICS[topic], b"hi");
         let ids = &[1, 200][..ids];
-        let delivery =
-            Delivery { message: &message, qos, retain: false, ids, check: true, now: NOW };
+        let delivery = Delivery {
+            message: &message,
+            qos,
+            retain: false,
+            ids,
+            check: true,
+            place: None,
+            number: None,
+            dup: false,
+            now: NOW,
+        };
         if self.session.peer.give(delivery, &mut self.session.out) == Gave::Head {
             self.read(b"hi");
         }
@@ -225,7 +236,7 @@ impl World {
             match heard.ask {
                 Ask::More => break,
                 Ask::Subscribe { token, .. } => {
-                    self.session.peer.subscribed(token, &mut self.session.out);
+                    self.session.peer.subscribed(token, true, &mut self.session.out);
                 }
                 Ask::Unsubscribe { token, .. } => {
                     self.session.peer.unsubscribed(token, &[], &mut self.session.out);

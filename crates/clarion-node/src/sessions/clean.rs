@@ -1,0 +1,106 @@
+//! What sessions that have ended leave is removed.
+//!
+//! Invariant: `gone/<number>` goes last, so that a crash in between is made up for at the next start. Must not know: why a session
+//! ended.
+
+use super::delete;
+use crate::durable;
+use crate::node::{Node, store_refusal};
+use bytes::Bytes;
+use clarion_core::durable::record;
+use clarion_core::port::store::{Reader, Record, Unit};
+use clarion_core::{Address, Refusal};
+
+/// Records that are read or removed at once.
+const PAGE: usize = 256;
+
+/// Removes what ended sessions leave, those of earlier runs first.
+pub(crate) async fn run(node: Node) {
+    let mut again = true;
+    loop {
+        if again {
+            match node.clean_all().await {
+                Ok(()) => again = false,
+                Err(error) => {
+                    tracing::debug!(%error, "cleaning up after sessions");
+                    tokio::time::sleep(node.config().sweep_interval).await;
+                    continue;
+                }
+            }
+        }
+        for number in node.inner.sessions.take_gone() {
+            if let Err(error) = node.clean_session(number).await {
+                tracing::debug!(%error, "cleaning up after a session");
+                again = true;
+            }
+        }
+        if !again {
+            node.inner.sessions.note.notified().await;
+        }
+    }
+}
+
+impl Node {
+    async fn clean_all(&self) -> Result<(), Refusal> {
+        loop {
+            let found = self.records_of(record::GONE).await?;
+            let numbers: Vec<u64> =
+                found.iter().filter_map(|found| record::parse_gone_key(&found.key)).collect();
+            for number in &numbers {
+                self.clean_session(*number).await?;
+            }
+            if numbers.len() < PAGE {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn records_of(&self, prefix: &[u8]) -> Result<Vec<Record>, Refusal> {
+        let prefix = Bytes::copy_from_slice(prefix);
+        self.store().records(prefix, None, PAGE).await.map_err(store_refusal)
+    }
+
+    async fn clean_session(&self, number: u64) -> Result<(), Refusal> {
+        loop {
+            let chunks = self.records_of(&record::chunks_prefix(number)).await?;
+            let mut units: Vec<Unit> =
+                chunks.iter().map(|chunk| delete(chunk.key.clone())).collect();
+            let subs =
+                chunks.iter().filter_map(|chunk| record::decode_chunk(&chunk.value)).flatten();
+            let channels: Vec<Address> =
+                subs.filter_map(|(_, sub)| sub.channel().filter(|_| sub.is_durable())).collect();
+            units.extend(channels.iter().map(|channel| delete(durable::key(channel, number))));
+            if !units.is_empty() {
+                units.extend(channels.iter().map(|channel| Unit::Forget {
+                    reader: Reader::session(number),
+                    channel: Some(channel.clone()),
+                }));
+                self.commit(units).await?;
+            }
+            for channel in &channels {
+                self.inner.trimmable.note(channel);
+                self.inner.planner.durable.left(self.store(), channel).await?;
+            }
+            if chunks.len() < PAGE {
+                break;
+            }
+        }
+        let mut units = vec![
+            Unit::Forget { reader: Reader::session(number), channel: None },
+            delete(record::window_key(number)),
+            delete(record::owed_key(number)),
+        ];
+        loop {
+            let inbound = self.records_of(&record::inbounds_prefix(number)).await?;
+            units.extend(inbound.iter().map(|found| delete(found.key.clone())));
+            let more = inbound.len() == PAGE;
+            if !more {
+                units.push(delete(record::gone_key(number)));
+            }
+            self.commit(std::mem::take(&mut units)).await?;
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+}

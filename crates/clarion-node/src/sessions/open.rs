@@ -1,0 +1,278 @@
+//! What a CONNECT finds: its stored session, read and noted as attached before anything of it begins.
+//!
+//! Invariants: the client id's older connection has ended, and its end is committed, before anything is read; that the session is
+//! attached is committed before its client is told. Must not know: any protocol, where sessions live.
+
+use super::{SessionGuard, end_units, has_expired, put};
+use crate::attach::SessionRef;
+use crate::clock;
+use crate::durable::Known;
+use crate::node::{Node, random, store_refusal};
+use crate::peer::PeerPlan;
+use bytes::Bytes;
+use clarion_core::durable::record::{self, InboundRecord, OwedRecord, SessionRecord, WindowRecord};
+use clarion_core::durable::subs::StoredSub;
+use clarion_core::port::outlet::CloseReason;
+use clarion_core::port::store::{Change, Done, Expect, Reader, Record, StoredCursor, Unit};
+use clarion_core::{Address, Code, Cursor, Refusal};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Records that are read at once.
+const PAGE: usize = 1000;
+
+/// Where a subscription's log was read up to.
+#[derive(Debug, Clone)]
+pub(crate) enum LoadedLog {
+    /// Everything up to here is acked.
+    Settled(Known),
+    /// By its cursor; `None` = there is none.
+    Cursor(Option<Box<StoredCursor>>),
+}
+
+/// A stored session that was opened.
+pub(crate) struct Opened {
+    pub(crate) guard: SessionGuard,
+    pub(crate) record: SessionRecord,
+    pub(crate) version: u64,
+    /// It was there.
+    pub(crate) present: bool,
+    /// The server ended without it since it was attached last.
+    pub(crate) crashed: bool,
+    /// By slot, with the log of each that has one.
+    pub(crate) subs: Vec<(u32, StoredSub, Option<LoadedLog>)>,
+    pub(crate) window: WindowRecord,
+    pub(crate) owed: OwedRecord,
+    pub(crate) inbound: HashMap<u16, InboundRecord>,
+}
+
+impl Node {
+    /// A session's record and its version.
+    pub(crate) async fn session_record(
+        &self,
+        client: &str,
+    ) -> Result<Option<(SessionRecord, u64)>, Refusal> {
+        let Some(key) = record::session_key(client) else { return Ok(None) };
+        let found = self.store().records(key.clone(), None, 1).await.map_err(store_refusal)?;
+        let Some(found) = found.into_iter().find(|found| found.key == key) else { return Ok(None) };
+        let damaged = || Refusal::new(Code::Internal, "a session's record is damaged");
+        Ok(Some((SessionRecord::decode(&found.value).ok_or_else(damaged)?, found.version)))
+    }
+
+    /// Waits until nobody has the client id's stored session; an older connection of it ends.
+    pub(crate) async fn hold_session(
+        &self,
+        client: &Arc<str>,
+        reason: CloseReason,
+    ) -> SessionGuard {
+        let waiting = self.inner.sessions.locks.lock(client);
+        tokio::pin!(waiting);
+        // It waits from here on, so that one who gets in before it knows that it must go.
+        if let std::task::Poll::Ready(guard) = futures_poll(waiting.as_mut()).await {
+            return guard;
+        }
+        if let Some(SessionRef { shard, key }) = self.inner.clients.holder(client) {
+            self.post_job(shard, move |shard| shard.close_peer(key, reason));
+        }
+        waiting.await
+    }
+
+    /// Opens the stored session of a CONNECT. `None` when it has none and wants none. Fails with `bad_user` when it is somebody
+    /// else's.
+    pub(crate) async fn open_session(&self, plan: &PeerPlan) -> Result<Option<Opened>, Refusal> {
+        let sessions = &self.inner.sessions;
+        if plan.expiry_s == 0 && !sessions.any.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let foreign = || Refusal::new(Code::BadUser, "another user has this client id");
+        if !self.inner.clients.may_enter(&plan.client_id, &plan.owner, plan.exclusive) {
+            return Err(foreign());
+        }
+        let Some(key) = record::session_key(&plan.client_id) else {
+            return if plan.expiry_s == 0 {
+                Ok(None)
+            } else {
+                Err(Refusal::new(Code::BadUser, "the client id is too long for a session"))
+            };
+        };
+        let guard = self.hold_session(&plan.client_id, CloseReason::TakenOver).await;
+        let mut found = self.session_record(&plan.client_id).await?;
+        let mut discarded = None;
+        if let Some((old, version)) = &found {
+            let other = old.owner.as_deref() != plan.owner.as_deref();
+            if other && plan.exclusive && !has_expired(old, clock::now()) {
+                return Err(foreign());
+            }
+            if other || plan.clean || has_expired(old, clock::now()) {
+                discarded = Some((old.number, *version));
+                found = None;
+            }
+        }
+        if found.is_none() && plan.expiry_s == 0 {
+            if let Some((number, version)) = discarded {
+                self.commit(end_units(key, version, number)).await?;
+                sessions.is_gone(number);
+            }
+            return Ok(None);
+        }
+        sessions.any.store(true, Ordering::Relaxed);
+        let opened = self.attach_session(plan, guard, key, found, discarded).await?;
+        Ok(Some(opened))
+    }
+
+    async fn attach_session(
+        &self,
+        plan: &PeerPlan,
+        guard: SessionGuard,
+        key: Bytes,
+        found: Option<(SessionRecord, u64)>,
+        discarded: Option<(u64, u64)>,
+    ) -> Result<Opened, Refusal> {
+        let present = found.is_some();
+        let now = clock::now();
+        let crashed = found.as_ref().is_some_and(|(old, _)| old.ended_at.is_none());
+        let settled = found.as_ref().and_then(|(old, _)| old.settled);
+        let (number, created_at) = match &found {
+            Some((old, _)) => (old.number, old.created_at),
+            None => (u64::from_be_bytes(random()?).max(1), now),
+        };
+        let session = SessionRecord {
+            number,
+            owner: plan.owner.as_deref().map(Into::into),
+            user: plan.user.as_deref().map(Into::into),
+            expiry_s: plan.expiry_s,
+            created_at,
+            ended_at: None,
+            settled: None,
+        };
+        let mut opened = Opened {
+            guard,
+            version: 0,
+            present,
+            crashed,
+            subs: Vec::new(),
+            window: WindowRecord::default(),
+            owed: OwedRecord::default(),
+            inbound: HashMap::new(),
+            record: session,
+        };
+        if present {
+            self.load_session(&mut opened, settled).await?;
+        }
+        let expect = match (&found, discarded) {
+            (Some((_, version)), _) => Expect::Version(*version),
+            (None, Some((_, version))) => Expect::Version(version),
+            (None, None) => Expect::Absent,
+        };
+        let change = Change::Put(opened.record.encode());
+        let mut units = vec![Unit::Record { key, expect, change }];
+        if let Some((old, _)) = discarded {
+            units.push(put(record::gone_key(old), Bytes::new()));
+        }
+        if let Some(Done::Recorded(version)) = self.commit(units).await?.first() {
+            opened.version = *version;
+        }
+        if let Some((old, _)) = discarded {
+            self.inner.sessions.is_gone(old);
+        }
+        Ok(opened)
+    }
+
+    async fn load_session(&self, opened: &mut Opened, settled: Option<u64>) -> Result<(), Refusal> {
+        let number = opened.record.number;
+        let mut subs = Vec::new();
+        for chunk in self.all_records(record::chunks_prefix(number)).await? {
+            let damaged = || Refusal::new(Code::Internal, "a session's subscriptions are damaged");
+            let (_, at) = record::parse_chunk_key(&chunk.key).ok_or_else(damaged)?;
+            let own = record::decode_chunk(&chunk.value).ok_or_else(damaged)?;
+            let slot = |place: u8| at * record::CHUNK as u32 + u32::from(place);
+            subs.extend(own.into_iter().map(|(place, sub)| (slot(place), sub)));
+        }
+        opened.subs = self.load_logs(number, subs, settled).await?;
+        for found in self.all_records(record::window_key(number)).await? {
+            opened.window = WindowRecord::decode(&found.value).unwrap_or_default();
+        }
+        for found in self.all_records(record::owed_key(number)).await? {
+            opened.owed = OwedRecord::decode(&found.value).unwrap_or_default();
+        }
+        for found in self.all_records(record::inbounds_prefix(number)).await? {
+            let id = record::parse_inbound_key(&found.key);
+            if let (Some((_, id)), Some(inbound)) = (id, InboundRecord::decode(&found.value)) {
+                opened.inbound.insert(id, inbound);
+            }
+        }
+        Ok(())
+    }
+
+    async fn all_records(&self, prefix: Bytes) -> Result<Vec<Record>, Refusal> {
+        let mut all: Vec<Record> = Vec::new();
+        loop {
+            let after = all.last().map(|record| record.key.clone());
+            let page =
+                self.store().records(prefix.clone(), after, PAGE).await.map_err(store_refusal)?;
+            let last = page.len() < PAGE;
+            all.extend(page);
+            if last {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// How far each subscription's log was read: of those that have not grown since all was acked nothing needs to be read.
+    async fn load_logs(
+        &self,
+        number: u64,
+        subs: Vec<(u32, StoredSub)>,
+        settled: Option<u64>,
+    ) -> Result<Vec<(u32, StoredSub, Option<LoadedLog>)>, Refusal> {
+        let channels: Vec<Option<Address>> =
+            subs.iter().map(|(_, sub)| sub.channel().filter(|_| sub.is_durable())).collect();
+        let known = self.inner.planner.durable.known(channels.iter().flatten());
+        let mut known = known.into_iter();
+        let mut asked = Vec::new();
+        let mut logs: Vec<Option<LoadedLog>> = Vec::with_capacity(subs.len());
+        for channel in &channels {
+            let Some(channel) = channel else {
+                logs.push(None);
+                continue;
+            };
+            logs.push(match (known.next().flatten(), settled) {
+                (Some(known), Some(settled)) if known.last_at < settled => {
+                    Some(LoadedLog::Settled(known))
+                }
+                _ => {
+                    asked.push(channel.clone());
+                    Some(LoadedLog::Cursor(None))
+                }
+            });
+        }
+        if !asked.is_empty() {
+            let reader = Reader::session(number);
+            let cursors = self.store().cursors_on(reader, asked).await.map_err(store_refusal)?;
+            let places = logs.iter_mut().flatten();
+            let places = places.filter(|log| matches!(log, LoadedLog::Cursor(_)));
+            for (place, cursor) in places.zip(cursors) {
+                *place = LoadedLog::Cursor(cursor.map(Box::new));
+            }
+        }
+        Ok(subs.into_iter().zip(logs).map(|((slot, sub), log)| (slot, sub, log)).collect())
+    }
+}
+
+/// Polls once.
+async fn futures_poll<T>(
+    mut future: std::pin::Pin<&mut (impl Future<Output = T> + ?Sized)>,
+) -> std::task::Poll<T> {
+    std::future::poll_fn(|context| std::task::Poll::Ready(future.as_mut().poll(context))).await
+}
+
+impl LoadedLog {
+    /// The history that it counts in, and what is acked there.
+    pub(crate) fn cursor(&self) -> Option<(u32, Cursor)> {
+        match self {
+            Self::Settled(known) => Some((known.epoch, Cursor::at(known.last))),
+            Self::Cursor(stored) => stored.as_ref().map(|s| (s.epoch, s.cursor.clone())),
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The end of a stored session's connection: all that is unwritten is committed once, then the session is given back.
+//!
+//! Invariant: whoever holds the client id next finds what is written here. Must not know: any protocol.
+
+use super::Stored;
+use crate::clock;
+use crate::committer::{CommitAnswer, Reply};
+use crate::sessions::{delete, end_units, put};
+use crate::shard::Shard;
+use crate::shard::peer::PeerState;
+use clarion_core::durable::record;
+use clarion_core::port::peer::{Out, OutState};
+use clarion_core::port::store::{Change, Expect, Reader, Unit};
+use std::rc::Rc;
+use std::sync::Arc;
+
+impl Stored {
+    /// What is written at the end; `expiry_s` = how long the session is kept from now on.
+    fn last_units(&mut self, client: &str, outs: &[Out], expiry_s: u32, seen: u64) -> Vec<Unit> {
+        let number = self.number();
+        let Some(key) = record::session_key(client) else { return Vec::new() };
+        if expiry_s == 0 {
+            return end_units(key, self.version, number);
+        }
+        // What was received counts as acked, whether or not a flush had said so.
+        for out in outs.iter().filter(|out| out.state == OutState::Released) {
+            let place = out.place;
+            if let Some(slot) = place.log.checked_sub(super::FIRST_LOG)
+                && place.log < super::FIRST_ORPHAN
+            {
+                self.ack(slot, place.seq);
+            }
+        }
+        if let Some(flight) = self.flight.take() {
+            // Whether that is committed is not known here; written twice is as good.
+            self.fly_again(flight);
+        }
+        let settled = self.tails == 0
+            && !self.resending
+            && outs.is_empty()
+            && self.logs.iter().flatten().all(|log| log.is_settled());
+        self.record.ended_at = Some(clock::now());
+        self.record.expiry_s = expiry_s;
+        self.record.settled = settled.then_some(seen);
+        let (moves, _) = self.take_moves();
+        let mut units = Vec::with_capacity(3);
+        if !moves.is_empty() {
+            units.push(Unit::Ack { reader: Reader::session(number), moves });
+        }
+        let window = self.window(outs);
+        let window_key = record::window_key(number);
+        units.push(if window.outs.is_empty() {
+            delete(window_key)
+        } else {
+            put(window_key, window.encode())
+        });
+        let expect = Expect::Version(self.version);
+        let change = Change::Put(self.record.encode());
+        units.push(Unit::Record { key, expect, change });
+        units
+    }
+}
+
+impl Shard {
+    /// A session that is stored has ended here.
+    pub(in crate::shard::peer) fn end_stored(
+        &self,
+        peer: &mut PeerState,
+        outs: &[Out],
+        expiry_s: u32,
+    ) {
+        let Some(mut stored) = peer.stored.take() else { return };
+        let units = stored.last_units(&peer.client, outs, expiry_s, self.seen.get());
+        let number = stored.number();
+        let (guard, sessions) = (stored.guard, self.context.sessions.clone());
+        self.endings.set(self.endings.get() + 1);
+        let client: Arc<str> = peer.client.clone();
+        let told = Box::new(move |shard: &Rc<Self>, answer: CommitAnswer| {
+            match answer {
+                Ok(_) if expiry_s == 0 => sessions.is_gone(number),
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::debug!(%error, client = &*client, "the end of a session is not stored");
+                }
+            }
+            drop(guard);
+            shard.endings.set(shard.endings.get() - 1);
+            shard.context.mailbox.nudge();
+        });
+        let reply = Reply::Shard { shard: self.context.index, told };
+        if self.context.queue.submit(units, reply, true).is_err() {
+            self.endings.set(self.endings.get() - 1);
+        }
+    }
+}

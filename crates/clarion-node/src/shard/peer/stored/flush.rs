@@ -1,0 +1,248 @@
+//! What a stored session commits while it lasts: cursors lazily, its window before the client sees what stands in it.
+//!
+//! Invariants: one flush of a session is under way at a time; cursors go in front of the window, since what the window leaves out
+//! must be acked; a failed flush is tried again and nothing goes out for it. Must not know: how packets look.
+
+use super::{FIRST_LOG, FIRST_ORPHAN, Flight, Held, Stored};
+use crate::committer::{Flusher, Reply};
+use crate::sessions::{delete, put};
+use crate::shard::deliver::list_dirty;
+use crate::shard::peer::give::Giving;
+use crate::shard::session::Session;
+use crate::shard::{SessionKey, Shard, State};
+use clarion_core::durable::record::{self, WindowRecord};
+use clarion_core::port::peer::{Out, OutState, Place};
+use clarion_core::port::store::{Move, Reader, Unit};
+use std::collections::HashMap;
+
+impl Stored {
+    /// The cursors that have moved, and which logs they are of.
+    pub(super) fn take_moves(&mut self) -> (Vec<Move>, Vec<(u32, u16)>) {
+        let dirty = std::mem::take(&mut self.dirty);
+        let (mut moves, mut logs) = (Vec::with_capacity(dirty.len()), Vec::new());
+        for slot in dirty {
+            let Some(log) = self.log(slot) else { continue };
+            log.dirty = false;
+            if log.sub.epoch() == 0 {
+                continue;
+            }
+            moves.push(Move {
+                channel: log.channel.clone(),
+                epoch: log.sub.epoch(),
+                cursor: log.cursor.clone(),
+            });
+            logs.push((slot, log.turn));
+        }
+        (moves, logs)
+    }
+
+    /// The window as it is stored: what is out, by the names of the logs.
+    pub(super) fn window(&self, outs: &[Out]) -> WindowRecord {
+        let mut window = WindowRecord::default();
+        let mut known: HashMap<u32, u32> = HashMap::new();
+        for out in outs {
+            let Some(name) = self.log_name(out.place.log) else { continue };
+            let log = *known.entry(out.place.log).or_insert_with(|| {
+                window.logs.push(name.into());
+                window.logs.len() as u32 - 1
+            });
+            window.outs.push(Out { place: Place { log, ..out.place }, ..*out });
+        }
+        window
+    }
+
+    pub(super) fn log_name(&self, log: u32) -> Option<&str> {
+        match log.checked_sub(FIRST_ORPHAN) {
+            Some(orphan) => self.orphans.get(orphan as usize).map(|name| &**name),
+            None => {
+                let slot = log.checked_sub(FIRST_LOG)?;
+                Some(self.logs.get(slot as usize)?.as_ref()?.channel.as_str())
+            }
+        }
+    }
+
+    /// The units of a flush; the received ones count as acked with it.
+    fn flush_units(&mut self, outs: &[Out]) -> Vec<Unit> {
+        for out in outs.iter().filter(|out| out.state == OutState::Released) {
+            if let Some(slot) = out.place.log.checked_sub(FIRST_LOG)
+                && out.place.log < FIRST_ORPHAN
+            {
+                self.ack(slot, out.place.seq);
+            }
+        }
+        let number = self.number();
+        let (moves, logs) = self.take_moves();
+        let mut units = Vec::with_capacity(2);
+        if !moves.is_empty() {
+            units.push(Unit::Ack { reader: Reader::session(number), moves });
+        }
+        let window = std::mem::take(&mut self.window_dirty);
+        if window {
+            let key = record::window_key(number);
+            let record = self.window(outs);
+            units.push(if record.outs.is_empty() {
+                delete(key)
+            } else {
+                put(key, record.encode())
+            });
+        }
+        let received = std::mem::take(&mut self.received);
+        self.flight = Some(Flight { held: self.held.len(), received, logs, window });
+        units
+    }
+}
+
+impl Shard {
+    /// Flushes the windows that changed in this tick.
+    pub(in crate::shard) fn flush_windows(&self) {
+        let keys = std::mem::take(&mut self.state.borrow_mut().stored_now);
+        for key in keys {
+            self.flush_stored(key);
+        }
+    }
+
+    /// Flushes the acks of stored sessions.
+    pub(in crate::shard) fn flush_stored_acks(&self) {
+        let keys = std::mem::take(&mut self.state.borrow_mut().stored_acks);
+        for key in keys {
+            self.flush_stored(key);
+        }
+    }
+
+    fn flush_stored(&self, key: SessionKey) {
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
+        let Some(session) = state.sessions.get_mut(key) else { return };
+        let outs = session.outlet.peer().map_or(Vec::new(), |peer| peer.outs(false));
+        let Some(stored) = Stored::of(session) else { return };
+        stored.listed = false;
+        if stored.flight.is_some() {
+            return;
+        }
+        let units = stored.flush_units(&outs);
+        let who = Flusher::Stored(key);
+        if units.is_empty() {
+            return self.stored_flushed(state, key, true);
+        }
+        let reply = Reply::Flush { shard: self.context.index, who };
+        if self.context.queue.submit(units, reply, true).is_err() {
+            self.stored_flushed(state, key, false);
+        }
+    }
+
+    /// A flush is over: what waited for it goes out.
+    pub(in crate::shard) fn stored_flushed(
+        &self,
+        state: &mut State,
+        key: SessionKey,
+        committed: bool,
+    ) {
+        if !committed {
+            self.context.counters.flush_failures.add(1);
+        }
+        let giving = self.giving(state);
+        let Some(session) = state.sessions.get_mut(key) else { return };
+        let Some(stored) = Stored::of(session) else { return };
+        let Some(flight) = stored.flight.take() else { return };
+        if !committed {
+            stored.fly_again(flight);
+            stored.listed = true;
+            state.stored_acks.push(key);
+            state.timers.acks_failed();
+            return;
+        }
+        for (slot, turn) in &flight.logs {
+            if let Some(log) = stored.log(*slot).filter(|log| log.turn == *turn) {
+                self.context.trimmable.note(&log.channel);
+            }
+        }
+        let held: Vec<Held> = stored.held.drain(..flight.held.min(stored.held.len())).collect();
+        if session.closing.is_none() {
+            for one in held {
+                self.give_held(&giving, session, one);
+            }
+            let Session { outlet, outbox, .. } = &mut *session;
+            if let Some(peer) = outlet.peer() {
+                for number in flight.received {
+                    peer.released(number, outbox.control());
+                }
+            }
+        }
+        list_dirty(session, &mut state.dirty);
+        self.context.mailbox.nudge();
+        self.list_stored(state, key);
+        for (slot, _) in flight.logs {
+            self.tail_moved(state, key, slot);
+        }
+    }
+
+    /// A held delivery is committed and goes out.
+    fn give_held(&self, giving: &Giving<'_>, session: &mut Session, held: Held) {
+        let Held { number, place, message, way } = held;
+        if let Some(stored) = Stored::of(session) {
+            stored.held_bytes = stored.held_bytes.saturating_sub(message.content.payload.len());
+        }
+        if giving.put_log(session, &message, &way, 2, (Some(place), Some(number), false)) {
+            return;
+        }
+        // The client may not, or cannot, have it.
+        if let Some(peer) = session.outlet.peer() {
+            peer.drop_held(number);
+        }
+        session.credit = session.credit.map(|credit| credit.saturating_add(1));
+        if let Some(stored) = Stored::of(session) {
+            stored.qos2 = stored.qos2.saturating_sub(1);
+            stored.window_dirty = true;
+            stored.over(place);
+        }
+    }
+
+    /// The client has received a QoS 2 delivery.
+    pub(in crate::shard::peer) fn peer_received(&self, key: SessionKey, number: u16) {
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
+        let Some(stored) = state.sessions.get_mut(key).and_then(Stored::of) else { return };
+        stored.received.push(number);
+        stored.window_dirty = true;
+        self.list_stored(state, key);
+    }
+
+    /// A delivery of a log is over.
+    pub(in crate::shard::peer) fn log_freed(
+        &self,
+        state: &mut State,
+        key: SessionKey,
+        place: Place,
+        exactly_once: bool,
+    ) {
+        let Some(session) = state.sessions.get_mut(key) else { return };
+        let Some(stored) = Stored::of(session) else { return };
+        if exactly_once {
+            stored.qos2 = stored.qos2.saturating_sub(1);
+            stored.window_dirty = true;
+        }
+        stored.over(place);
+        self.context.counters.acks.add(1);
+        list_dirty(session, &mut state.dirty);
+        self.list_stored(state, key);
+        if let Some(slot) = place.log.checked_sub(FIRST_LOG) {
+            self.tail_moved(state, key, slot);
+        }
+    }
+}
+
+impl Stored {
+    /// What a failed flush was to write is unwritten again.
+    pub(super) fn fly_again(&mut self, flight: Flight) {
+        for (slot, turn) in flight.logs {
+            if let Some(log) = self.log(slot).filter(|log| log.turn == turn)
+                && !std::mem::replace(&mut log.dirty, true)
+            {
+                self.dirty.push(slot);
+            }
+        }
+        self.window_dirty |= flight.window;
+        let later = std::mem::replace(&mut self.received, flight.received);
+        self.received.extend(later);
+    }
+}

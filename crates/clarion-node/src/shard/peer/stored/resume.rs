@@ -1,0 +1,359 @@
+//! How a stored session begins: its subscriptions enter the lists, its logs begin where their cursors stand, and what is out since
+//! an earlier connection goes again, by its numbers and in its order, before anything else.
+//!
+//! Must not know: how packets look.
+
+use super::give::choose;
+use super::{FEED, FIRST_LOG, FIRST_ORPHAN, Log, Stored};
+use crate::durable::Known;
+use crate::retained;
+use crate::sessions::{LoadedLog, Opened};
+use crate::shard::deliver::list_dirty;
+use crate::shard::session::Session;
+use crate::shard::{SessionKey, Shard, State};
+use clarion_core::durable::subs::{Choice, Merged, StoredSub, Subs};
+use clarion_core::port::outlet::CloseReason;
+use clarion_core::port::peer::{Out, OutState, Place, Resumed, Verdict};
+use clarion_core::port::store::ReadRange;
+use clarion_core::{Address, Cursor, Message};
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+
+/// Heads, and messages that go again, that are read at once.
+const READ_AT_ONCE: usize = 64;
+const HEADS_AT_ONCE: usize = 1000;
+
+impl Stored {
+    fn new(opened: Opened, window: u32) -> (Self, Vec<Out>) {
+        let Opened { guard, record, version, crashed, subs, window: out, inbound, .. } = opened;
+        let mut stored = Self {
+            guard,
+            record,
+            version,
+            subs: Subs::default(),
+            logs: Vec::new(),
+            turn: 0,
+            tails: 0,
+            orphans: Vec::new(),
+            behind: VecDeque::new(),
+            reading: 0,
+            held: VecDeque::new(),
+            held_bytes: 0,
+            qos2: 0,
+            resending: false,
+            doubtful: if crashed { window } else { 0 },
+            inbound,
+            dirty: Vec::new(),
+            window_dirty: false,
+            listed: false,
+            received: Vec::new(),
+            flight: None,
+            settling: None,
+        };
+        let mut slots = HashMap::new();
+        for (slot, sub, loaded) in subs {
+            if let Some(channel) = sub.channel().filter(|_| loaded.is_some()) {
+                slots.insert(channel.as_str().to_owned(), slot);
+                stored.set_log(slot, Some(Log::loaded(channel, loaded)));
+            }
+            stored.tails += usize::from(sub.tail.is_some());
+            stored.subs.put(slot, sub);
+        }
+        let outs = out.outs.iter().filter_map(|one| {
+            let name = out.logs.get(one.place.log as usize)?;
+            let log = match slots.get(&**name) {
+                Some(slot) => slot + FIRST_LOG,
+                None => stored.orphan(name),
+            };
+            Some(Out { place: Place { log, ..one.place }, ..*one })
+        });
+        let outs: Vec<Out> = outs.collect();
+        for out in &outs {
+            stored.qos2 += usize::from(out.state != OutState::AtLeastOnce);
+            let slot = out.place.log.checked_sub(FIRST_LOG);
+            if let Some(log) = slot.and_then(|slot| stored.log(slot)) {
+                log.out += 1;
+                if out.state != OutState::Released {
+                    log.skip.push(out.place.seq);
+                }
+            }
+        }
+        stored.resending = !outs.is_empty();
+        (stored, outs)
+    }
+
+    fn orphan(&mut self, name: &str) -> u32 {
+        let at = self.orphans.iter().position(|known| **known == *name).unwrap_or_else(|| {
+            self.orphans.push(name.into());
+            self.orphans.len() - 1
+        });
+        FIRST_ORPHAN + at as u32
+    }
+
+    /// A log's head is known: it begins where its cursor stands.
+    fn begin_log(&mut self, slot: u32, turn: u16, known: Known) {
+        let Some(log) = self.log(slot).filter(|log| log.turn == turn) else { return };
+        if log.epoch != known.epoch {
+            // Its history is another one, or its cursor is missing: rather again than never.
+            log.cursor = Cursor::default();
+            log.skip = Vec::new();
+        }
+        log.sub.begin(known.epoch, log.cursor.next_unacked(0), known.last);
+        self.queue(slot);
+    }
+}
+
+impl Log {
+    fn loaded(channel: Address, loaded: Option<LoadedLog>) -> Self {
+        let (epoch, cursor) = loaded.and_then(|log| log.cursor()).unwrap_or_default();
+        let mut log = Self::new(channel, cursor, 0);
+        log.epoch = epoch;
+        log
+    }
+}
+
+impl Shard {
+    /// A session that was opened begins to be read. Returns whether its user's feed is among what it has subscribed to.
+    pub(in crate::shard::peer) fn begin_stored(
+        self: &Rc<Self>,
+        key: SessionKey,
+        opened: Opened,
+        window: u32,
+    ) -> bool {
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
+        let Some(session) = state.sessions.get_mut(key) else { return false };
+        let present = opened.present;
+        let owed = opened.owed.clone();
+        let (mut stored, outs) = Stored::new(opened, window);
+        let slots: Vec<u32> = stored.subs.iter().map(|(slot, _)| slot).collect();
+        let name = |(_, sub): (u32, &StoredSub)| {
+            let share = sub.share.clone().filter(|share| **share != *FEED);
+            (sub.filter.clone(), share, sub.options)
+        };
+        let subs = stored.subs.iter().map(name).collect();
+        let resumed = Resumed { stored: true, present, subs, outs: outs.clone() };
+        let verdicts = session.outlet.peer().map_or(Vec::new(), |peer| peer.resume(resumed));
+        let mut feed = false;
+        for (slot, verdict) in slots.iter().zip(verdicts) {
+            let Some(sub) = stored.subs.get_mut(*slot) else { continue };
+            match verdict {
+                Verdict::Feed => feed = true,
+                Verdict::Topic { check } => sub.options.check = check,
+                // Each message is checked, refused, and counts as acked.
+                Verdict::Gone => sub.options.check = true,
+            }
+        }
+        let used = u32::try_from(outs.len()).unwrap_or(u32::MAX);
+        session.credit = session.credit.map(|credit| credit.saturating_sub(used));
+        if let Some(peer) = super::PeerState::of(session) {
+            peer.stored = Some(Box::new(stored));
+        }
+        for slot in slots {
+            self.enter_stored(state, key, slot);
+        }
+        self.begin_logs(state, key);
+        for (filter, options, after) in owed.filters {
+            self.owe_retained_after(state, key, filter, options, after.map(Into::into));
+        }
+        drop(guard);
+        if !outs.is_empty() {
+            tokio::task::spawn_local(self.clone().resend(key, outs));
+        }
+        feed
+    }
+
+    /// Begins the logs that have just entered the lists: at once where their heads are known.
+    fn begin_logs(self: &Rc<Self>, state: &mut State, key: SessionKey) {
+        let Some(session) = state.sessions.get_mut(key) else { return };
+        let Some(stored) = Stored::of(session) else { return };
+        let logs: Vec<(u32, u16, Address)> = stored
+            .logs
+            .iter()
+            .enumerate()
+            .filter_map(|(slot, log)| Some((slot, log.as_ref()?)))
+            .map(|(slot, log)| (slot as u32, log.turn, log.channel.clone()))
+            .collect();
+        let durable = &self.context.planner.durable;
+        let known = durable.known(logs.iter().map(|(_, _, channel)| channel));
+        let mut unknown = Vec::new();
+        for ((slot, turn, channel), known) in logs.into_iter().zip(known) {
+            match known {
+                Some(known) => stored.begin_log(slot, turn, known),
+                None => unknown.push((slot, turn, channel)),
+            }
+        }
+        list_dirty(session, &mut state.dirty);
+        if !unknown.is_empty() {
+            tokio::task::spawn_local(self.clone().load_logs(key, unknown));
+        }
+    }
+
+    async fn load_logs(self: Rc<Self>, key: SessionKey, logs: Vec<(u32, u16, Address)>) {
+        for part in logs.chunks(HEADS_AT_ONCE) {
+            let Ok(_turn) = self.loads.acquire().await else { return };
+            let channels: Vec<Address> =
+                part.iter().map(|(_, _, channel)| channel.clone()).collect();
+            let heads = self.context.store.heads(channels).await;
+            let mut guard = self.state.borrow_mut();
+            let state = &mut *guard;
+            let heads = match heads {
+                Ok(heads) => heads,
+                Err(error) => {
+                    tracing::warn!(%error, "a session ends: its logs could not be read");
+                    self.close_session(state, key, CloseReason::Store);
+                    return self.context.mailbox.nudge();
+                }
+            };
+            let durable = &self.context.planner.durable;
+            for ((_, _, channel), head) in part.iter().zip(&heads) {
+                durable.learn(channel, head);
+            }
+            let known = durable.known(part.iter().map(|(_, _, channel)| channel));
+            let Some(session) = state.sessions.get_mut(key) else { return };
+            let Some(stored) = Stored::of(session) else { return };
+            for ((slot, turn, _), known) in part.iter().zip(known) {
+                if let Some(known) = known {
+                    stored.begin_log(*slot, *turn, known);
+                }
+            }
+            list_dirty(session, &mut state.dirty);
+            drop(guard);
+            self.context.mailbox.nudge();
+        }
+    }
+
+    /// Sends again what is out since an earlier connection.
+    async fn resend(self: Rc<Self>, key: SessionKey, outs: Vec<Out>) {
+        for part in outs.chunks(READ_AT_ONCE) {
+            if !self.has_room(key).await {
+                return;
+            }
+            let mut found = Vec::with_capacity(part.len());
+            for out in part {
+                match self.read_out(key, out).await {
+                    Ok(message) => found.push(message),
+                    Err(()) => {
+                        self.close_session(&mut self.state.borrow_mut(), key, CloseReason::Store);
+                        return self.context.mailbox.nudge();
+                    }
+                }
+            }
+            let mut guard = self.state.borrow_mut();
+            for (out, message) in part.iter().zip(found) {
+                self.send_again(&mut guard, key, out, message);
+            }
+            drop(guard);
+            self.context.mailbox.nudge();
+        }
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
+        let Some(session) = state.sessions.get_mut(key) else { return };
+        if let Some(stored) = Stored::of(session) {
+            stored.resending = false;
+        }
+        self.list_stored(state, key);
+        self.mark_dirty(state, key);
+        drop(guard);
+        self.context.mailbox.nudge();
+    }
+
+    /// What is out under a number, whatever its life; `None` = it is gone.
+    async fn read_out(&self, key: SessionKey, out: &Out) -> Result<Option<Message>, ()> {
+        if out.state == OutState::Released {
+            return Ok(None);
+        }
+        let name = {
+            let mut state = self.state.borrow_mut();
+            let stored = state.sessions.get_mut(key).and_then(Stored::of);
+            stored.and_then(|stored| stored.log_name(out.place.log).map(str::to_owned))
+        };
+        let Some(name) = name else { return Ok(None) };
+        let failed =
+            |error| tracing::warn!(%error, "a session ends: what is out could not be read");
+        if let Some(message) = retained::of_name(&name) {
+            let found =
+                self.context.store.records(message.clone(), None, 1).await.map_err(failed)?;
+            let found = found.into_iter().find(|found| found.key == message);
+            return Ok(found.and_then(|found| retained::decode(found.value)));
+        }
+        let Ok(channel) = Address::parse_any(&name) else { return Ok(None) };
+        let Place { epoch, seq, .. } = out.place;
+        let range = ReadRange {
+            channel,
+            from: seq,
+            to: seq,
+            backwards: false,
+            count: 1,
+            bytes: usize::MAX,
+        };
+        // At the beginning of time nothing has expired.
+        let pages = self.context.store.read(0, vec![range]).await.map_err(failed)?;
+        let page = pages.into_iter().next().unwrap_or_default();
+        Ok(page.messages.into_iter().next().filter(|_| page.head.epoch == epoch))
+    }
+
+    fn send_again(&self, state: &mut State, key: SessionKey, out: &Out, message: Option<Message>) {
+        let giving = self.giving(state);
+        let Some(session) = state.sessions.get_mut(key) else { return };
+        if session.closing.is_some() {
+            return;
+        }
+        if out.state == OutState::Released {
+            let Session { outlet, outbox, .. } = session;
+            if let Some(peer) = outlet.peer() {
+                peer.released(out.number, outbox.control());
+            }
+            return list_dirty(session, &mut state.dirty);
+        }
+        let qos = if out.state == OutState::AtLeastOnce { 1 } else { 2 };
+        let given = message.is_some_and(|message| {
+            let way = self.way_again(session, out.place, &message);
+            giving.put_log(session, &message, &way, qos, (Some(out.place), Some(out.number), true))
+        });
+        if !given {
+            self.lose(session, out);
+        }
+        list_dirty(session, &mut state.dirty);
+        self.list_stored(state, key);
+    }
+
+    fn way_again(&self, session: &mut Session, place: Place, message: &Message) -> Merged {
+        let plain = Merged { qos: 2, retain_as_published: true, check: false, ids: Vec::new() };
+        let slot = place.log.checked_sub(FIRST_LOG).filter(|_| place.log < FIRST_ORPHAN);
+        let Some(slot) = slot else { return plain };
+        match choose(session, slot, message) {
+            Choice::Give(way) => way,
+            Choice::Elsewhere => {
+                let sub = Stored::of(session).and_then(|stored| stored.subs.get(slot));
+                let Some(options) = sub.map(|sub| sub.options) else { return plain };
+                Merged {
+                    qos: options.qos,
+                    retain_as_published: options.retain_as_published,
+                    check: options.check,
+                    ids: options.ids().to_vec(),
+                }
+            }
+        }
+    }
+
+    /// What is out has no body any more, or may not be had: a QoS 2 number is closed, never silently used again.
+    fn lose(&self, session: &mut Session, out: &Out) {
+        let exactly_once = session.outlet.peer().and_then(|peer| peer.lose(out.number));
+        match exactly_once {
+            Some(true) => {
+                if let Some(stored) = Stored::of(session) {
+                    stored.received.push(out.number);
+                    stored.window_dirty = true;
+                }
+            }
+            Some(false) => {
+                session.credit = session.credit.map(|credit| credit.saturating_add(1));
+                if let Some(stored) = Stored::of(session) {
+                    stored.over(out.place);
+                }
+            }
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,545 @@
+//! SUBSCRIBE and UNSUBSCRIBE of a stored session: planned in memory with a stamp to come, committed, then answered.
+//!
+//! Invariants: a new log is in the live list before its cursor begins, so that what is committed after that is hinted; the client is
+//! answered when the change is committed and durable interest is complete; nothing more is heard of it before. Must not know:
+//! access rules (the peer has asked them).
+
+use super::{FEED, Log, Stored};
+use crate::committer::{Begins, CommitAnswer, Reply};
+use crate::durable;
+use crate::sessions::{delete, put};
+use crate::shard::deliver::list_dirty;
+use crate::shard::live::LogEntry;
+use crate::shard::peer::PeerState;
+use crate::shard::peer::subscribe::TopicSub;
+use crate::shard::session::Session;
+use crate::shard::{SessionKey, Shard, State};
+use bytes::Bytes;
+use clarion_core::durable::record::{self, CHUNK};
+use clarion_core::durable::subs::{PENDING, StoredSub, Subscribing, Tail};
+use clarion_core::port::outlet::CloseReason;
+use clarion_core::port::peer::{RetainHandling, SubOptions, Subscribe, Unsubscribe};
+use clarion_core::port::store::{Done, Reader, Unit};
+use clarion_core::{Address, Cursor, Epoch, Millis, Seq};
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Where a tail ends when only its stamp says so.
+const TAIL_END: Seq = 1 << 42;
+
+/// What the client is told when the change is committed.
+pub(in crate::shard) struct Settling {
+    token: u32,
+    told: Told,
+    /// Retained messages that follow.
+    retained: Vec<(Box<str>, SubOptions)>,
+}
+
+enum Told {
+    Subscribed,
+    Unsubscribed(Vec<bool>),
+    Nothing,
+}
+
+/// A change that is planned.
+#[derive(Default)]
+pub(in crate::shard) struct Change {
+    slots: BTreeSet<u32>,
+    /// Logs whose cursor begins, or whose head is asked for, in order.
+    starts: Vec<(u32, Address)>,
+    enters: Vec<Address>,
+    /// Logs that nobody of this session reads any more.
+    leaves: Vec<Address>,
+}
+
+/// A chunk of subscriptions as it will be.
+struct Chunk {
+    key: Bytes,
+    subs: Vec<(u8, StoredSub)>,
+}
+
+impl Stored {
+    fn chunks(&self, slots: &BTreeSet<u32>) -> Vec<Chunk> {
+        let chunks: BTreeSet<u32> = slots.iter().map(|slot| slot / CHUNK as u32).collect();
+        let chunk = |chunk: u32| {
+            let slot = |place: u8| chunk * CHUNK as u32 + u32::from(place);
+            let sub = |place: u8| Some((place, self.subs.get(slot(place))?.clone()));
+            Chunk {
+                key: record::chunk_key(self.number(), chunk),
+                subs: (0..CHUNK as u8).filter_map(sub).collect(),
+            }
+        };
+        chunks.into_iter().map(chunk).collect()
+    }
+
+    /// Plans one SUBSCRIBE. Returns its slot and whether it is new.
+    fn plan(&mut self, wanted: &Subscribe, change: &mut Change) -> (u32, bool) {
+        let Subscribe { filter, share, options, .. } = wanted;
+        let share = if wanted.feed { Some(FEED) } else { share.as_deref() };
+        let what = self.subs.subscribing(filter, share, options.qos);
+        let head = (self.epoch_of(filter), TAIL_END);
+        let (slot, other) = self.subs.subscribe(filter, share, *options, PENDING, head);
+        change.slots.extend([Some(slot), other].into_iter().flatten());
+        let channel = self.subs.get(slot).and_then(StoredSub::channel);
+        let has_log = self.log(slot).is_some();
+        match (what, channel) {
+            (Subscribing::New { starts: true } | Subscribing::Raised, Some(channel))
+                if !has_log =>
+            {
+                self.turn = self.turn.wrapping_add(1);
+                self.set_log(slot, Some(Log::new(channel.clone(), Cursor::default(), self.turn)));
+                change.enters.push(channel.clone());
+                change.starts.push((slot, channel));
+            }
+            (Subscribing::Revived | Subscribing::Raised, Some(channel)) => {
+                change.starts.push((slot, channel));
+            }
+            (Subscribing::Lowered, Some(channel)) => {
+                change.starts.extend(other.map(|tail| (tail, channel)));
+            }
+            _ => {}
+        }
+        self.count_tails();
+        (slot, matches!(what, Subscribing::New { .. } | Subscribing::Revived))
+    }
+
+    /// A subscription, a feed's too, and its group.
+    fn find<'a>(&self, filter: &str, share: Option<&'a str>) -> Option<(u32, Option<&'a str>)> {
+        if let Some(slot) = self.subs.find(filter, share) {
+            return Some((slot, share));
+        }
+        let feed = self.subs.find(filter, Some(FEED)).filter(|_| share.is_none());
+        feed.map(|slot| (slot, Some(FEED)))
+    }
+
+    fn epoch_of(&self, filter: &str) -> Epoch {
+        let slot = self.subs.find(filter, None);
+        let log = slot.and_then(|slot| self.logs.get(slot as usize)?.as_ref());
+        log.map_or(0, |log| log.sub.epoch())
+    }
+
+    fn count_tails(&mut self) {
+        self.tails = self.subs.iter().filter(|(_, sub)| sub.tail.is_some()).count();
+    }
+
+    /// Plans one UNSUBSCRIBE. Returns its slot, and the log that nobody reads any more.
+    fn plan_end(&mut self, filter: &str, share: Option<&str>, change: &mut Change) -> Option<u32> {
+        let (slot, share) = self.find(filter, share)?;
+        let old = self.subs.get(slot)?.clone();
+        let head = (self.epoch_of(filter), TAIL_END);
+        self.subs.unsubscribe(filter, share, PENDING, head)?;
+        change.slots.insert(slot);
+        let Some(log) = self.log(slot) else { return Some(slot) };
+        let channel = log.channel.clone();
+        if self.log(slot).is_some_and(|log| log.out > 0) && self.subs.get(slot).is_none() {
+            // What is out keeps its place until it is over.
+            let tail = Tail { at: PENDING, epoch: head.0, until: head.1, all: false };
+            self.subs.put(slot, StoredSub { tail: Some(tail), ..old });
+        }
+        if self.subs.get(slot).is_some() {
+            change.starts.push((slot, channel));
+        } else {
+            self.set_log(slot, None);
+            change.leaves.push(channel);
+        }
+        self.count_tails();
+        Some(slot)
+    }
+
+    /// The cursor of a log has begun, or its head is known.
+    fn started(&mut self, slot: u32, (epoch, last): (Epoch, Seq)) {
+        let Some(log) = self.log(slot) else { return };
+        if log.sub.is_entering() {
+            log.cursor = Cursor::at(last);
+            log.epoch = epoch;
+            log.sub.begin(epoch, last + 1, last);
+        } else {
+            log.sub.hint(epoch, last, false, false);
+        }
+        self.queue(slot);
+    }
+}
+
+/// The units of a change, when its stamp is known.
+fn units(number: u64, chunks: Vec<Chunk>, change: &Change, at: Millis) -> Vec<Unit> {
+    let reader = Reader::session(number);
+    let mut units = Vec::new();
+    for Chunk { key, mut subs } in chunks {
+        subs.iter_mut().for_each(|(_, sub)| sub.settle(at));
+        let subs: Vec<(u8, &StoredSub)> = subs.iter().map(|(place, sub)| (*place, sub)).collect();
+        units.push(if subs.is_empty() {
+            delete(key)
+        } else {
+            put(key, record::encode_chunk(&subs))
+        });
+    }
+    for (_, channel) in &change.starts {
+        units.push(Unit::Start { reader: reader.clone(), channel: channel.clone() });
+    }
+    for channel in &change.enters {
+        units.push(put(durable::key(channel, number), Bytes::new()));
+    }
+    for channel in &change.leaves {
+        units.push(Unit::Forget { reader: reader.clone(), channel: Some(channel.clone()) });
+        units.push(delete(durable::key(channel, number)));
+    }
+    units
+}
+
+impl Shard {
+    /// A subscription of a stored session enters the lists: for what is live, and its log if it is read.
+    pub(super) fn enter_stored(&self, state: &mut State, key: SessionKey, slot: u32) {
+        let Some(session) = state.sessions.get_mut(key) else { return };
+        let Some(stored) = Stored::of(session) else { return };
+        let Some(sub) = stored.subs.get(slot) else { return };
+        if sub.tail.is_some() || sub.share.as_deref() == Some(FEED) {
+            return;
+        }
+        let topic = TopicSub {
+            filter: sub.filter.clone(),
+            share: sub.share.clone(),
+            options: sub.options,
+            durable: sub.is_durable(),
+        };
+        let log = stored.logs.get(slot as usize).and_then(Option::as_ref);
+        let log = log.map(|log| log.channel.clone());
+        self.enter_topic(state, key, &topic, false);
+        if let Some(channel) = log {
+            self.enter_log(state, key, slot, &channel);
+        }
+    }
+
+    fn enter_log(&self, state: &mut State, key: SessionKey, slot: u32, channel: &Address) {
+        let entry = LogEntry { session: key.index, slot };
+        let logs = &mut state.live.entry(channel, &self.context).logs;
+        if !logs.contains(&entry) {
+            logs.push(entry);
+        }
+    }
+
+    pub(super) fn leave_log(
+        &self,
+        state: &mut State,
+        key: SessionKey,
+        slot: u32,
+        channel: &Address,
+    ) {
+        let entry = LogEntry { session: key.index, slot };
+        if let Some(live) = state.live.get_mut(channel) {
+            if let Some(at) = live.logs.iter().position(|other| *other == entry) {
+                live.logs.swap_remove(at);
+            }
+            state.live.tidy(channel, &self.context);
+        }
+    }
+
+    /// All of a stored session leaves the lists.
+    pub(in crate::shard::peer) fn leave_stored(
+        &self,
+        state: &mut State,
+        key: SessionKey,
+        peer: &PeerState,
+    ) {
+        let Some(stored) = &peer.stored else { return };
+        for (slot, sub) in stored.subs.iter().filter(|(_, sub)| sub.tail.is_none()) {
+            self.forget_topic(state, key, &sub.filter, sub.share.as_deref());
+            if let Some(Some(log)) = stored.logs.get(slot as usize) {
+                self.leave_log(state, key, slot, &log.channel);
+            }
+        }
+    }
+
+    /// A stored session subscribes.
+    pub(in crate::shard::peer) fn stored_subscribes(
+        self: &Rc<Self>,
+        key: SessionKey,
+        token: u32,
+        list: Vec<Subscribe>,
+    ) {
+        let mut change = Change::default();
+        let mut retained = Vec::new();
+        let mut feed = false;
+        {
+            let mut guard = self.state.borrow_mut();
+            let state = &mut *guard;
+            for wanted in list {
+                let Some(session) = state.sessions.get_mut(key) else { return };
+                let Some(stored) = Stored::of(session) else { return };
+                let (slot, is_new) = stored.plan(&wanted, &mut change);
+                feed |= wanted.feed;
+                if wanted.feed {
+                    continue;
+                }
+                self.enter_planned(state, key, slot, &wanted, is_new);
+                let wants = match wanted.retained {
+                    RetainHandling::Always => true,
+                    RetainHandling::IfNew => is_new,
+                    RetainHandling::Never => false,
+                };
+                if wants && wanted.share.is_none() && self.may_retain(&wanted.filter) {
+                    retained.push((wanted.filter, wanted.options));
+                }
+            }
+        }
+        if feed {
+            self.begin_feed(key, 0);
+        }
+        let settling = Settling { token, told: Told::Subscribed, retained };
+        self.commit_change(key, change, settling);
+    }
+
+    fn enter_planned(
+        &self,
+        state: &mut State,
+        key: SessionKey,
+        slot: u32,
+        wanted: &Subscribe,
+        is_new: bool,
+    ) {
+        let durable = wanted.options.qos > 0 && wanted.share.is_none();
+        let topic = TopicSub {
+            filter: wanted.filter.clone(),
+            share: wanted.share.clone(),
+            options: wanted.options,
+            durable,
+        };
+        self.enter_topic(state, key, &topic, !is_new);
+        let Some(stored) = state.sessions.get_mut(key).and_then(Stored::of) else { return };
+        let tail = stored.subs.find_tail(&wanted.filter).filter(|_| wanted.share.is_none());
+        let log = stored.log(slot).map(|log| log.channel.clone());
+        let tail_log = tail.and_then(|tail| Some((tail, stored.log(tail)?.channel.clone())));
+        if let Some(channel) = log {
+            self.enter_log(state, key, slot, &channel);
+        }
+        if let Some((tail, channel)) = tail_log {
+            self.leave_log(state, key, tail, &channel);
+        }
+    }
+
+    /// A stored session unsubscribes.
+    pub(in crate::shard::peer) fn stored_unsubscribes(
+        self: &Rc<Self>,
+        key: SessionKey,
+        token: u32,
+        list: &[Unsubscribe],
+    ) {
+        let mut change = Change::default();
+        let mut existed = Vec::with_capacity(list.len());
+        {
+            let mut guard = self.state.borrow_mut();
+            let state = &mut *guard;
+            for Unsubscribe { filter, share, feed } in list {
+                if *feed {
+                    self.end_feed(state, key);
+                }
+                let Some(session) = state.sessions.get_mut(key) else { return };
+                let Some(stored) = Stored::of(session) else { return };
+                let found = stored.find(filter, share.as_deref());
+                let log =
+                    found.and_then(|(slot, _)| Some((slot, stored.log(slot)?.channel.clone())));
+                let slot = stored.plan_end(filter, share.as_deref(), &mut change);
+                existed.push(slot.is_some());
+                if slot.is_some() {
+                    self.forget_topic(state, key, filter, share.as_deref());
+                }
+                if let Some((slot, channel)) = log {
+                    self.leave_log(state, key, slot, &channel);
+                }
+            }
+            self.feed_changed(state, key);
+        }
+        let settling = Settling { token, told: Told::Unsubscribed(existed), retained: Vec::new() };
+        self.commit_change(key, change, settling);
+    }
+
+    /// Has a change committed; the client is told then.
+    fn commit_change(self: &Rc<Self>, key: SessionKey, change: Change, settling: Settling) {
+        let planned = {
+            let mut state = self.state.borrow_mut();
+            let Some(session) = state.sessions.get_mut(key) else { return };
+            let Some(stored) = Stored::of(session) else { return };
+            let planned = (stored.number(), stored.chunks(&change.slots));
+            let heard = matches!(settling.told, Told::Nothing);
+            if !heard {
+                stored.settling = Some(Box::new(settling));
+            }
+            planned
+        };
+        let (number, chunks) = planned;
+        if chunks.is_empty() {
+            return self.change_settled(
+                key,
+                &Change::default(),
+                0,
+                &Ok((durability(), Vec::new())),
+            );
+        }
+        let stamp = Arc::new(AtomicU64::new(0));
+        let change = Arc::new(change);
+        let begins = Begins {
+            enters: change.enters.clone(),
+            units: {
+                let (stamp, change) = (stamp.clone(), change.clone());
+                Box::new(move |at| {
+                    stamp.store(at, Ordering::Relaxed);
+                    units(number, chunks, &change, at)
+                })
+            },
+        };
+        let told = {
+            let change = change.clone();
+            Box::new(move |shard: &Rc<Self>, answer: CommitAnswer| {
+                shard.change_settled(key, &change, stamp.load(Ordering::Relaxed), &answer);
+            })
+        };
+        let reply = Reply::Shard { shard: self.context.index, told };
+        if let Err(refusal) = self.context.queue.begin(begins, reply) {
+            tracing::debug!(%refusal, "a subscription is not stored");
+            self.change_failed(key);
+        }
+    }
+
+    /// A change is committed, or is not.
+    fn change_settled(
+        self: &Rc<Self>,
+        key: SessionKey,
+        change: &Change,
+        at: Millis,
+        answer: &CommitAnswer,
+    ) {
+        let results = match answer {
+            Ok((_, results)) if !results.iter().any(|done| matches!(done, Done::Refused(_))) => {
+                results
+            }
+            _ => return self.change_failed(key),
+        };
+        self.leave_interest(&change.leaves);
+        let heads = results.iter().filter_map(|done| match done {
+            Done::Started { epoch, last, .. } => Some((*epoch, *last)),
+            _ => None,
+        });
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
+        let Some(session) = state.sessions.get_mut(key) else { return };
+        let Some(stored) = Stored::of(session) else { return };
+        for slot in &change.slots {
+            if let Some(sub) = stored.subs.get_mut(*slot) {
+                sub.settle(at);
+            }
+        }
+        for ((slot, _), head) in change.starts.iter().zip(heads) {
+            stored.started(*slot, head);
+        }
+        let settling = stored.settling.take();
+        let retained = settling.map_or(Vec::new(), |settling| tell(session, *settling, true));
+        list_dirty(session, &mut state.dirty);
+        for (filter, options) in retained {
+            self.owe_retained(state, key, filter, options);
+        }
+        for (slot, _) in &change.starts {
+            self.tail_moved(state, key, *slot);
+        }
+        self.go_on_soon(state, key);
+    }
+
+    /// A change could not be stored: the client is told, and what it has stays as it is stored, which its next connection finds.
+    fn change_failed(&self, key: SessionKey) {
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
+        let Some(session) = state.sessions.get_mut(key) else { return };
+        let Some(stored) = Stored::of(session) else { return };
+        if let Some(settling) = stored.settling.take() {
+            let _ = tell(session, *settling, false);
+        }
+        self.close_session(state, key, CloseReason::Store);
+        self.context.mailbox.nudge();
+    }
+
+    /// Nobody of a session reads these logs any more, and that is committed.
+    fn leave_interest(self: &Rc<Self>, logs: &[Address]) {
+        for log in logs {
+            self.context.trimmable.note(log);
+            let (shard, log) = (self.clone(), log.clone());
+            tokio::task::spawn_local(async move {
+                let durable = &shard.context.planner.durable;
+                if let Err(refusal) = durable.left(&shard.context.store, &log).await {
+                    tracing::debug!(%refusal, "durable interest in a log is kept");
+                }
+            });
+        }
+    }
+
+    /// Of a log something was read or acked: tails that are of no more use go.
+    pub(super) fn tail_moved(self: &Shard, state: &mut State, key: SessionKey, _slot: u32) {
+        let seen = self.seen.get();
+        let Some(stored) = state.sessions.get_mut(key).and_then(Stored::of) else { return };
+        if stored.tails == 0 || stored.settling.is_some() || stored.flight.is_some() {
+            return;
+        }
+        let read = |slot: u32| match stored.logs.get(slot as usize) {
+            Some(Some(log)) if log.is_settled() && !log.dirty => {
+                let tail = stored.subs.get(slot).is_some_and(|sub| sub.tail.is_some());
+                if tail { PENDING - 1 } else { seen }
+            }
+            Some(Some(_)) => 0,
+            _ => PENDING - 1,
+        };
+        let spent = stored.subs.spent(read);
+        if !spent.is_empty() {
+            state.tails_spent.push((key, spent));
+            self.context.mailbox.nudge();
+        }
+    }
+
+    /// Tails that are of no more use are removed.
+    pub(in crate::shard) fn drop_tails(self: &Rc<Self>) {
+        let spent = std::mem::take(&mut self.state.borrow_mut().tails_spent);
+        for (key, slots) in spent {
+            let mut change = Change::default();
+            {
+                let mut state = self.state.borrow_mut();
+                let Some(stored) = state.sessions.get_mut(key).and_then(Stored::of) else {
+                    continue;
+                };
+                if stored.settling.is_some() {
+                    continue;
+                }
+                for slot in slots {
+                    if stored.subs.get(slot).is_none_or(|sub| sub.tail.is_none()) {
+                        continue;
+                    }
+                    stored.subs.remove(slot);
+                    change.slots.insert(slot);
+                    if let Some(log) = stored.logs.get_mut(slot as usize).and_then(Option::take) {
+                        change.leaves.push(log.channel);
+                    }
+                }
+                stored.count_tails();
+            }
+            if !change.slots.is_empty() {
+                let settling = Settling { token: 0, told: Told::Nothing, retained: Vec::new() };
+                self.commit_change(key, change, settling);
+            }
+        }
+    }
+}
+
+fn durability() -> clarion_core::port::store::Durability {
+    clarion_core::port::store::Durability::None
+}
+
+/// Tells the client. Returns the retained messages that follow.
+fn tell(session: &mut Session, settling: Settling, granted: bool) -> Vec<(Box<str>, SubOptions)> {
+    let Session { outlet, outbox, .. } = session;
+    let Some(peer) = outlet.peer() else { return Vec::new() };
+    match settling.told {
+        Told::Subscribed => peer.subscribed(settling.token, granted, outbox.control()),
+        Told::Unsubscribed(existed) if granted => {
+            peer.unsubscribed(settling.token, &existed, outbox.control());
+        }
+        Told::Unsubscribed(_) | Told::Nothing => {}
+    }
+    settling.retained
+}
