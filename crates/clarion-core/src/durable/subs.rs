@@ -34,7 +34,7 @@ pub use slots::Subs;
 /// So many changes of QoS are told apart while messages of before may be unread; what is older is in doubt.
 const RANKS_MAX: usize = 32;
 
-/// The stamp of a change that is being committed.
+/// The stamp of a change that is being committed. Until [`Subs::settle`] it is later than all messages.
 pub const PENDING: Millis = Millis::MAX;
 
 const RANK_QOS: u8 = 3;
@@ -271,6 +271,21 @@ impl Subs {
         });
         let wanted = wanted && !(ended && mutant!("tail_dropped"));
         if wanted && (wins || doubt) { Choice::Give(merged) } else { Choice::Elsewhere }
+    }
+
+    /// As [`Self::choose`] while changes may be under way: `None` if nobody can say yet whether the message came before or after
+    /// one, so that it is to be read again later. `told`: all commits up to this stamp have been told here, changes too. A hint
+    /// comes in its order and needs no asking; a page may be ahead of what was told.
+    pub fn choose_told(
+        &self,
+        slot: u32,
+        topic: &str,
+        at: Millis,
+        own: bool,
+        told: Millis,
+    ) -> Option<Choice> {
+        let unknown = self.pending && at > told;
+        (!unknown).then(|| self.choose(slot, topic, at, own))
     }
 
     /// Whether one of QoS ≥ 1 matches that has not ended: the session reads what is stored on this topic from a log.

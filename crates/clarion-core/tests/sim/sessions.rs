@@ -56,6 +56,9 @@ pub(crate) struct Config {
     pub(crate) unknown: u64,
     pub(crate) clean: u64,
     pub(crate) lazy: u64,
+    pub(crate) busy: u64,
+    /// How often a client changes its subscriptions.
+    pub(crate) changes: u64,
     pub(crate) filters: usize,
     pub(crate) end: Millis,
 }
@@ -114,6 +117,8 @@ impl World {
             unknown: rng.range(0, 80),
             clean: if rng.chance(300) { rng.range(20, 200) } else { 0 },
             lazy: rng.range(100, 800),
+            busy: rng.range(0, 800),
+            changes: rng.range(50, 500),
             filters: rng.range(2, FILTERS.len() as u64) as usize,
             end: rng.range(1_500, 3_500),
         };
@@ -198,6 +203,7 @@ impl World {
     fn start_node(&mut self) {
         self.committer = Committer::load(&self.store);
         self.node = Node::default();
+        self.node.told = self.committer.stamp;
         self.node_after(ACK_FLUSH_MS, Event::Flush);
         self.node_after(70, Event::Tidy);
     }

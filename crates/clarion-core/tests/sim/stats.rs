@@ -74,6 +74,7 @@ stats! {
     peer_revived,
     peer_tails,
     peer_spent,
+    peer_later,
     peer_inbound_again,
     peer_window_commits,
 }

@@ -1,6 +1,6 @@
 //! How subscriptions come, change and go, by SUBSCRIBE and UNSUBSCRIBE.
 
-use super::{StoredSub, Subs, Tail, log_of};
+use super::{PENDING, StoredSub, Subs, Tail, log_of};
 use crate::port::peer::SubOptions;
 use crate::{Epoch, Millis, Seq, mutant, topic};
 
@@ -50,6 +50,7 @@ impl Subs {
         at: Millis,
         head: (Epoch, Seq),
     ) -> (u32, Option<u32>) {
+        self.pending |= at == PENDING;
         let what = self.subscribing(filter, share, options.qos);
         let old = self.find(filter, share);
         let tail = self.find_tail(filter).filter(|_| share.is_none());
@@ -109,6 +110,7 @@ impl Subs {
         head: (Epoch, Seq),
     ) -> Option<u32> {
         let slot = self.find(filter, share)?;
+        self.pending |= at == PENDING;
         let sub = self.get(slot)?;
         // Alone it leaves nothing: there is no other one for whose sake it would give anything.
         let remains = sub.is_durable() && sub.channel().is_some() && self.has_others(slot, filter);
@@ -118,6 +120,16 @@ impl Subs {
             self.remove(slot);
         }
         Some(slot)
+    }
+
+    /// The changes of these slots were made before their stamp was known ([`PENDING`]): it is this one.
+    pub fn settle(&mut self, slots: impl IntoIterator<Item = u32>, at: Millis) {
+        self.pending = false;
+        for slot in slots {
+            if let Some(sub) = self.get_mut(slot) {
+                sub.settle(at);
+            }
+        }
     }
 
     /// Whether another one with a log may match something of this filter.

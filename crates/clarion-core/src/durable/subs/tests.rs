@@ -138,6 +138,19 @@ fn to_qos_0_the_backlog_runs_out_and_from_it_the_head_begins() {
 }
 
 #[test]
+fn while_a_change_has_no_stamp_what_may_come_after_it_waits() {
+    let mut subs = Subs::default();
+    let a = subs.insert(sub("a", 2, 1, 1));
+    let all = subs.insert(sub("#", 1, 2, 2));
+    assert_eq!(subs.unsubscribe("a", None, PENDING, HEAD), Some(a));
+    let told = |subs: &Subs, at| subs.choose_told(all, "a", at, false, 9).map(given);
+    assert_eq!((told(&subs, 9), told(&subs, 10)), (Some(None), None));
+    assert_eq!(given(subs.choose(all, "a", 10, false)), None, "a hint comes in its order");
+    subs.settle([a], 10);
+    assert_eq!((told(&subs, 9), told(&subs, 10)), (Some(None), Some(Some((1, vec![2])))));
+}
+
+#[test]
 fn shared_ones_take_no_part() {
     let mut subs = Subs::default();
     let shared = subs.insert(StoredSub::new("a", Some("g"), options(2, 1), 1));

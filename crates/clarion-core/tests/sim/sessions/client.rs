@@ -227,7 +227,7 @@ impl World {
                 self.publish(cid);
             }
         }
-        if !self.clients[cid].subscribing && self.rng.chance(120) {
+        if !self.clients[cid].subscribing && self.rng.chance(self.config.changes) {
             self.clients[cid].subscribing = true;
             let filter = FILTERS[FILTERS.len() - 1 - self.rng.index(self.config.filters)];
             let packet = if self.rng.chance(350) {

@@ -52,9 +52,16 @@ pub(crate) enum Job {
 /// What the node is told, in commit order.
 #[derive(Debug, Clone)]
 pub(crate) enum Post {
-    Changed { conn: ConnId, change: Change, at: Millis, head: (Epoch, Seq) },
+    Changed {
+        conn: ConnId,
+        change: Change,
+        at: Millis,
+        head: (Epoch, Seq),
+    },
     Done(ConnId, Then),
     Hint(BodyId),
+    /// That was all up to this stamp.
+    Told(Millis),
 }
 
 /// What an op's effect is announced by.
@@ -378,7 +385,10 @@ impl World {
                 _ => {}
             }
         }
-        let delay = self.rng.range(0, 4);
+        self.committer.mailbox.push_back(Post::Told(batch.at));
+        // A shard may be busy: what is visible is told later.
+        let busy = if self.fault(self.config.busy) { 100 } else { 4 };
+        let delay = self.rng.range(0, busy);
         self.node_after(delay, Event::Mail);
         self.kick_committer();
     }
@@ -387,6 +397,7 @@ impl World {
         while let Some(post) = self.committer.mailbox.pop_front() {
             match post {
                 Post::Hint(body) => self.hint(body),
+                Post::Told(at) => self.node.told = at,
                 Post::Done(conn, then) => self.done(conn, then),
                 Post::Changed { conn, change, at, head } => self.changed(conn, &change, at, head),
             }

@@ -27,6 +27,8 @@ enum Way {
     Past,
     Elsewhere,
     Give(u8),
+    /// Whether it came before or after a change is not known yet.
+    Later,
 }
 
 impl Session {
@@ -89,7 +91,14 @@ impl World {
             && (waiting < self.config.outbox || self.calm)
     }
 
-    fn way(&self, conn: ConnId, slot: u32, channel: &Address, seq: Seq, body: BodyId) -> Way {
+    fn way(
+        &self,
+        (conn, slot): (ConnId, u32),
+        channel: &Address,
+        seq: Seq,
+        body: BodyId,
+        told: Millis,
+    ) -> Way {
         let session = &self.node.sessions[&conn];
         if session.set.is_acked(channel, 1, seq)
             || session.restored.contains(&(channel.clone(), seq))
@@ -98,9 +107,10 @@ impl World {
         }
         let found = &self.store.bodies[body];
         let own = found.msg.publisher == session.cid;
-        match session.subs.choose(slot, found.msg.topic, found.at, own) {
-            Choice::Elsewhere => Way::Elsewhere,
-            Choice::Give(merged) => Way::Give(merged.qos.min(found.msg.qos)),
+        match session.subs.choose_told(slot, found.msg.topic, found.at, own, told) {
+            None => Way::Later,
+            Some(Choice::Elsewhere) => Way::Elsewhere,
+            Some(Choice::Give(merged)) => Way::Give(merged.qos.min(found.msg.qos)),
         }
     }
 
@@ -121,7 +131,8 @@ impl World {
     }
 
     fn hint_one(&mut self, conn: ConnId, slot: u32, channel: &Address, seq: Seq, body: BodyId) {
-        let way = self.way(conn, slot, channel, seq, body);
+        // It comes in the order of commits.
+        let way = self.way((conn, slot), channel, seq, body, Millis::MAX);
         let room = self.has_room(conn);
         let session = self.node.sessions.get_mut(&conn).expect("just seen");
         let sub = &mut session.reading.get_mut(&slot).expect("just seen").sub;
@@ -256,7 +267,7 @@ impl World {
         let body = |seq| Some((seq, self.store.body_at(&channel, seq)?));
         let page: Vec<(Seq, BodyId)> = (from..=through).filter_map(body).collect();
         let page = page.into_iter().filter(|(_, body)| !self.store.bodies[*body].erased).collect();
-        let delay = self.store_delay();
+        let delay = self.store_delay() / 4;
         self.node_after(delay, Event::PageDone(conn, slot, id, page, through, last));
     }
 
@@ -273,7 +284,12 @@ impl World {
         sub.page_opened(1, 1);
         let mut whole = Some(through);
         for &(seq, body) in page {
-            let way = self.way(conn, slot, &channel, seq, body);
+            let way = self.way((conn, slot), &channel, seq, body, self.node.told);
+            if matches!(way, Way::Later) {
+                self.stats.peer_later += 1;
+                whole = None;
+                break;
+            }
             let room = self.has_room(conn);
             let Some((_, sub)) = self.reading(conn, slot, id) else { return };
             let before = sub.next();
@@ -343,7 +359,13 @@ impl World {
             let tails =
                 spent.into_iter().filter_map(|slot| Some((slot, session.subs.get(slot)?.tail?.at)));
             let tails: Vec<(u32, Millis)> = tails.collect();
-            if !tails.is_empty() {
+            if !tails.is_empty() && session.settling.is_none() {
+                let session = self.node.sessions.get_mut(&conn).expect("just seen");
+                for (slot, _) in &tails {
+                    session.subs.remove(*slot);
+                    session.reading.remove(slot);
+                }
+                session.forget_unread();
                 self.submit(Job::Change(conn, number, Change::Tidy(tails)));
             }
         }

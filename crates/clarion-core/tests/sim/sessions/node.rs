@@ -10,7 +10,7 @@ use clarion_core::cursor_set::CursorSet;
 use clarion_core::durable::commits::{Again, WindowCommits, again};
 use clarion_core::durable::inbound::{Ending, Handed, Inbounds};
 use clarion_core::durable::record::{self, InboundRecord, WindowRecord, parse_inbound_key};
-use clarion_core::durable::subs::{StoredSub, Subs};
+use clarion_core::durable::subs::{PENDING, StoredSub, Subs};
 use clarion_core::inflight::{Acked, Inflight};
 use clarion_core::port::peer::{Out, OutState, Place};
 use clarion_core::subscription::Subscription;
@@ -36,6 +36,8 @@ pub(crate) struct Session {
     dying: bool,
     ending: bool,
     pub(crate) subs: Subs,
+    /// A change of these slots is being committed: nothing more is heard.
+    pub(crate) settling: Option<Vec<u32>>,
     /// Its logs, as places number them.
     pub(crate) logs: Vec<Address>,
     pub(crate) reading: BTreeMap<u32, Reading>,
@@ -81,6 +83,8 @@ pub(crate) struct Node {
     /// Who waits until the end of the last connection of its client is stored.
     waiting: BTreeMap<Cid, (ConnId, bool)>,
     pub(crate) stopping: bool,
+    /// What was committed up to this stamp has been told.
+    pub(crate) told: Millis,
     /// To tell the readings of a slot apart.
     pub(crate) readings: u64,
 }
@@ -251,6 +255,9 @@ impl World {
         let pause = if self.calm { 1 } else { self.rng.range(1, 12) };
         self.node_after(pause, Event::Server(conn));
         for _ in 0..self.rng.range(1, 6) {
+            if self.node.sessions[&conn].settling.is_some() {
+                break;
+            }
             let packet = self.conns.get_mut(&conn).and_then(|conn| conn.to_server.pop_front());
             let Some(packet) = packet else { break };
             if !self.node.sessions[&conn].is_active() {
@@ -286,9 +293,19 @@ impl World {
                 self.acked(conn, packet);
             }
             ToServer::Subscribe(filter, options) => {
+                let session = self.node.sessions.get_mut(&conn).expect("just seen");
+                let head = (1, Seq::MAX);
+                let (slot, other) = session.subs.subscribe(filter, None, options, PENDING, head);
+                session.settling = Some([Some(slot), other].into_iter().flatten().collect());
                 self.submit(Job::Change(conn, number, Change::Subscribe(filter, options)));
             }
             ToServer::Unsubscribe(filter) => {
+                let session = self.node.sessions.get_mut(&conn).expect("just seen");
+                let slot = session.subs.unsubscribe(filter, None, PENDING, (1, Seq::MAX));
+                session.settling = Some(slot.into_iter().collect());
+                if let Some(slot) = slot {
+                    self.read_slot(conn, slot, (1, 0));
+                }
                 self.submit(Job::Change(conn, number, Change::Unsubscribe(filter)));
             }
             ToServer::Disconnect => {
@@ -406,32 +423,19 @@ impl World {
         }
         match change {
             Change::Subscribe(filter, options) => {
-                let (slot, other) = session.subs.subscribe(filter, None, *options, at, head);
-                self.read_slot(conn, slot, head);
-                if let Some(other) = other {
-                    self.read_slot(conn, other, head);
+                let slots = session.settling.take().expect("it was asked for");
+                session.subs.settle(slots.clone(), at);
+                for slot in slots {
+                    self.read_slot(conn, slot, head);
                 }
                 self.send(conn, ToClient::Suback(filter, *options));
             }
-            Change::Unsubscribe(filter) => {
-                if let Some(slot) = session.subs.unsubscribe(filter, None, at, head) {
-                    self.read_slot(conn, slot, head);
-                }
+            Change::Unsubscribe(_) => {
+                let slots = session.settling.take().expect("it was asked for");
+                session.subs.settle(slots, at);
                 self.send(conn, ToClient::Unsuback);
             }
-            Change::Tidy(tails) => {
-                for &(slot, ended) in tails {
-                    let sub = session.subs.get(slot);
-                    if sub.is_some_and(|sub| sub.tail.is_some_and(|tail| tail.at == ended)) {
-                        session.subs.remove(slot);
-                        if let Some(reading) = session.reading.remove(&slot) {
-                            note!(self.now, "{conn}: {slot} is spent, {:?}", reading.sub);
-                        }
-                    }
-                }
-                let session = self.node.sessions.get_mut(&conn).expect("just seen");
-                session.forget_unread();
-            }
+            Change::Tidy(_) => {}
             Change::Clean(_) => {}
         }
     }

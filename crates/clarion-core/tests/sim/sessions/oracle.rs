@@ -290,15 +290,17 @@ impl Oracle {
         let Some(model) = self.sessions.get_mut(&number) else { return };
         let once = !model.accepted.contains(&body);
         invariant!(once, "QoS 2 is exactly once", "{number}: body {body} with QoS {qos}");
+        let msg = store.bodies[body].msg;
+        let message = (msg.publisher, msg.number);
         if !accepted {
+            // It had its turn.
+            model.messages.insert(message);
             return;
         }
         model.got.insert(body);
         if qos == 2 {
             model.accepted.insert(body);
         }
-        let msg = store.bodies[body].msg;
-        let message = (msg.publisher, msg.number);
         let first = self.first[&message] == body && !self.live.contains(&message);
         if first && model.messages.insert(message) {
             let through = model.through.get(&body).cloned().unwrap_or_default();
