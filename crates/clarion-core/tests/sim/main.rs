@@ -1,5 +1,6 @@
 //! The seeded simulation: the core types that the server runs, in a world of virtual time where everything that can go
-//! wrong does, against a reference model that states what must hold.
+//! wrong does, against a reference model that states what must hold. Each seed is run in two worlds: devices, queues and gates; then
+//! sessions of clients (`sessions`).
 //!
 //! `SIM_SEEDS=n` runs the seeds 1 to n (200 by default), `SIM_SEED=n` only that one. The same seed is the same run; a
 //! run that breaks an invariant is repeated with its events written down, and the last of them are printed.
@@ -23,7 +24,7 @@ use std::collections::VecDeque;
 use std::panic;
 
 /// Events that a failing run prints.
-const TRACE_LINES: usize = 100_000;
+const TRACE_LINES: usize = 80;
 
 thread_local! {
     static TRACE: RefCell<Option<VecDeque<String>>> = const { RefCell::new(None) };

@@ -170,7 +170,7 @@ impl World {
         note!(self.now, "{conn}: {channel}/{seq}, body {body}, goes as {id}, QoS {qos}");
         self.stats.peer_given += 1;
         let filter = session.subs.get(slot).expect("just seen").filter.clone();
-        self.oracle.given(session.number, body, &filter);
+        self.oracle.given(session.number, body, &filter, qos);
         if qos == 1 {
             session.inflight.take(number, false, Some(place));
             self.send(conn, ToClient::Publish { id, qos, dup, body });

@@ -35,6 +35,9 @@ struct Model {
     lowered: BTreeSet<(Box<str>, BodyId)>,
     /// Through which filter it goes.
     through: BTreeMap<BodyId, Box<str>>,
+    /// With which QoS it was given; some with both, when that of its subscription changed: they lose their place in the order.
+    qos: BTreeMap<BodyId, u8>,
+    mixed: BTreeSet<BodyId>,
     got: BTreeSet<BodyId>,
     accepted: BTreeSet<BodyId>,
     refused: BTreeSet<BodyId>,
@@ -118,10 +121,13 @@ impl Oracle {
         }
     }
 
-    pub(crate) fn given(&mut self, number: u64, body: BodyId, filter: &str) {
+    pub(crate) fn given(&mut self, number: u64, body: BodyId, filter: &str, qos: u8) {
         let Some(model) = self.sessions.get_mut(&number) else { return };
         let mine = model.entitled.contains_key(&body);
         invariant!(mine, "nobody gets what was not published to them", "{number}: body {body}");
+        if *model.qos.entry(body).or_insert(qos) != qos {
+            model.mixed.insert(body);
+        }
         let through = model.through.entry(body).or_insert_with(|| filter.into());
         invariant!(
             **through == *filter,
@@ -302,7 +308,7 @@ impl Oracle {
             model.accepted.insert(body);
         }
         let first = self.first[&message] == body && !self.live.contains(&message);
-        if first && model.messages.insert(message) {
+        if first && model.messages.insert(message) && !model.mixed.contains(&body) {
             let through = model.through.get(&body).cloned().unwrap_or_default();
             let last =
                 model.last.entry((msg.publisher, msg.topic, (msg.qos, qos), through)).or_default();
