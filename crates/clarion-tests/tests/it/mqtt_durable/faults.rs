@@ -232,7 +232,6 @@ fn after_a_failed_sync_nothing_is_acknowledged(version: Version) {
     }
     for id in ["exact", "wild"] {
         let mut session = resume(&server, version, id);
-        assert_eq!(session.texts(20), numbers(0..20), "what was acknowledged comes first");
         client(&server, version, "marker").publish("a", "mark", 2);
         let mut rest = Vec::new();
         loop {
@@ -240,6 +239,12 @@ fn after_a_failed_sync_nothing_is_acknowledged(version: Version) {
                 mark if mark == "mark" => break,
                 text => rest.push(text),
             }
+        }
+        // Of each QoS what was acknowledged comes first, once and in order.
+        for acked in [numbers(0..10), numbers(10..20)] {
+            let (found, others) = rest.into_iter().partition(|text| acked.contains(text));
+            assert_eq!(acked, found as Vec<String>);
+            rest = others;
         }
         rest.sort();
         // Of QoS 1 both may have been stored.
