@@ -323,7 +323,7 @@ fn sessions_expire_over_restarts() {
             [("gone", false), ("away", false), ("stays", true), ("away, stays", true)]
         {
             let session = options(id, KEPT).connect(at(&server));
-            assert_eq!(session.connack().present, present, "{id}");
+            assert_eq!(session.connack().present, present, "{id}, after a crash: {crash}");
         }
     }
 }
