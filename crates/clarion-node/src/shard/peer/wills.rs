@@ -37,7 +37,6 @@ impl Shard {
         let Role::Peer(peer) = role else { return };
         self.forget_subs(state, key, peer);
         self.leave_stored(state, key, peer);
-        peer.owed = None;
         // Whoever waits for room sees that the session has ended.
         peer.room.notify_waiters();
         // What it published and was not taken yet is unacked: its client sends it again.
@@ -54,6 +53,7 @@ impl Shard {
             let (outs, expiry_s) = (of.outs(true), of.expiry_s());
             self.end_stored(peer, &outs, expiry_s);
         }
+        peer.owed = None;
         let clients = &self.context.clients;
         let shard = (!self.closing.get()).then_some(self.context.index);
         let due = clients.leave(&peer.client, peer.turn, will, shard, clients.now());
