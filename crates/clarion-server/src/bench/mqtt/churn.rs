@@ -82,12 +82,21 @@ pub(super) struct Population {
     /// Durable sessions.
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     sessions: u32,
-    /// Subscriptions of each: half of them topics of its own, half filters with wildcards.
+    /// Subscriptions of each: topics of its own, and filters with wildcards.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000), value_name = "N")]
     subscriptions: u32,
+    /// Those of them that are topics of its own; by itself half of them.
+    #[arg(long, value_name = "N")]
+    own: Option<u32>,
     /// Distinct filters with wildcards.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     filters: u32,
+}
+
+impl Population {
+    fn own(&self) -> u32 {
+        self.own.unwrap_or(self.subscriptions.div_ceil(2)).min(self.subscriptions)
+    }
 }
 
 /// How a broker is ended.
@@ -135,11 +144,12 @@ impl Args {
         }
     }
 
-    fn circumstances(&self) -> [(&'static str, Value); 3] {
-        let Population { sessions, subscriptions, filters } = self.size;
+    fn circumstances(&self) -> [(&'static str, Value); 4] {
+        let Population { sessions, subscriptions, filters, .. } = self.size;
         [
             ("sessions", json!(sessions)),
             ("subscriptions", json!(subscriptions)),
+            ("own", json!(self.size.own())),
             ("filters", json!(filters)),
         ]
     }
