@@ -101,10 +101,11 @@ impl Node {
         let mut discarded = None;
         if let Some((old, version)) = &found {
             let other = old.owner.as_deref() != plan.owner.as_deref();
-            if other && plan.exclusive && !has_expired(old, clock::now()) {
+            let expired = has_expired(old, sessions.started, clock::now());
+            if other && plan.exclusive && !expired {
                 return Err(foreign());
             }
-            if other || plan.clean || has_expired(old, clock::now()) {
+            if other || plan.clean || expired {
                 discarded = Some((old.number, *version));
                 found = None;
             }

@@ -329,6 +329,10 @@ impl Shard {
             peer.without_will = !will;
             peer.finish_by = Some(deadline);
         }
+        if !will && session.closing.is_none() && self.stores_first(state, key) {
+            return;
+        }
+        let Some(session) = state.sessions.get_mut(key) else { return };
         let unwritten = state.devices.get(&session.number).is_some_and(|d| !d.set.is_clean());
         if !will && unwritten {
             session.finishing = true;

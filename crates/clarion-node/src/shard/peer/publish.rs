@@ -14,7 +14,7 @@ use crate::shard::deliver::list_dirty;
 use crate::shard::session::Session;
 use crate::shard::{LiveDone, SessionKey, Shard};
 use clarion_core::port::peer::{Goes, PeerPublish, Receipt};
-use clarion_core::port::store::{Change, Done, Expect, Publish, Unit};
+use clarion_core::port::store::{Change, Done, Expect, Publish, StoreError, Unit};
 use clarion_core::{Address, AddressKind, Code, Content, Message, Refusal};
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -114,12 +114,21 @@ impl Shard {
         let PeerPublish { address, content, token, once } = publish;
         let live = (content.qos == 0 && !self.context.config.store_qos0)
             || !self.context.planner.is_stored(address);
+        if self.state.borrow().publishing.blocked && (once.is_some() || !live) {
+            return Outcome::Full;
+        }
         let (mut first, mut idempotency_key) = (None, None);
         if let (Some(key), Some(id)) = (key, once) {
             match self.take_once(key, *id) {
                 Err(refusal) => return Outcome::Told(Err(refusal)),
-                Ok(Once::Taken) => return Outcome::Told(Ok(Receipt { readers: true })),
-                Ok(Once::Key(text, record)) => (first, idempotency_key) = (record, Some(text)),
+                Ok(Once::New(text, record)) => {
+                    (first, idempotency_key) = (Some(record), Some(text))
+                }
+                Ok(Once::Again(text)) if !live => idempotency_key = Some(text),
+                Ok(Once::Again(_) | Once::Taken) => {
+                    self.once_taken(key, *id);
+                    return Outcome::Told(Ok(Receipt { readers: true }));
+                }
             }
         }
         let content = &match idempotency_key {
@@ -130,9 +139,6 @@ impl Shard {
             return self.publish_retained(key, publish, live, first);
         }
         if live && let Some(record) = first {
-            if self.state.borrow().publishing.blocked {
-                return Outcome::Full;
-            }
             return self.publish_behind(key, publish, record);
         }
         if live {
@@ -453,8 +459,12 @@ impl Shard {
                 self.deliver_everywhere(&message);
             }
             if let Some(key) = key {
-                if let Some(id) = once.filter(|_| result.is_err()) {
-                    self.forget_once(key, id);
+                if let Some(id) = once {
+                    match &result {
+                        Ok(_) => self.once_taken(key, id),
+                        // A batch that was refused as a whole has left nothing.
+                        Err(_) => self.once_refused(key, id, !is_refused(answer)),
+                    }
                 }
                 self.published(key, token, result);
             }
@@ -498,6 +508,10 @@ impl Shard {
             self.peer_ends(key, true);
         }
     }
+}
+
+fn is_refused(answer: &CommitAnswer) -> bool {
+    matches!(answer, Err(StoreError::Refused { .. }))
 }
 
 fn park(state: &mut crate::shard::State, key: Option<SessionKey>, publish: PeerPublish) {

@@ -36,7 +36,6 @@ impl Shard {
         let Session { outlet, role, .. } = session;
         let Role::Peer(peer) = role else { return };
         self.forget_subs(state, key, peer);
-        self.leave_stored(state, key, peer);
         // Whoever waits for room sees that the session has ended.
         peer.room.notify_waiters();
         // What it published and was not taken yet is unacked: its client sends it again.
@@ -49,9 +48,10 @@ impl Shard {
         if let Some(will) = &mut will {
             will.delay_s = will.delay_s.min(peer.will_delay_max_s);
         }
-        if let Some(of) = outlet.peer() {
+        if let (Some(of), Some(stored)) = (outlet.peer(), peer.stored.take()) {
             let (outs, expiry_s) = (of.outs(true), of.expiry_s());
-            self.end_stored(peer, &outs, expiry_s);
+            self.leave_stored(state, key, &stored);
+            self.end_stored((stored, &outs, expiry_s), None);
         }
         peer.owed = None;
         let clients = &self.context.clients;
