@@ -34,6 +34,7 @@ mod shard;
 mod shared;
 mod shares;
 mod sweeper;
+mod wills;
 
 pub use ack::AckPosition;
 pub use admin::{Presence, SessionInfo, SessionPage};

@@ -62,15 +62,17 @@ impl Stored {
 }
 
 impl Shard {
-    /// A session that is stored has ended here.
+    /// A session that is stored has ended here; `will` = what becomes of its will's record.
     pub(in crate::shard::peer) fn end_stored(
         &self,
-        peer: &mut PeerState,
+        peer: &PeerState,
+        mut stored: Box<Stored>,
         outs: &[Out],
         expiry_s: u32,
+        will: Option<Unit>,
     ) {
-        let Some(mut stored) = peer.stored.take() else { return };
-        let units = stored.last_units(&peer.client, outs, expiry_s, self.seen.get());
+        let mut units = stored.last_units(&peer.client, outs, expiry_s, self.seen.get());
+        units.extend(will);
         let number = stored.number();
         let (guard, sessions) = (stored.guard, self.context.sessions.clone());
         self.endings.set(self.endings.get() + 1);
