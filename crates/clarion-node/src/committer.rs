@@ -8,23 +8,22 @@
 //! referred from is worked out here, so that a subscription begins between two publishes for all logs alike; records reach every shard in commit order, before the publisher is
 //! answered. Must not know: protocols, what the records mean.
 
-use crate::durable::Known;
-use crate::node::store_refusal;
-use crate::planner::Planner;
-use crate::shard::{Hinted, Mail, Mailbox, PeerReply, SessionKey, Shard};
+mod hint;
+mod stamp;
+
+pub(crate) use stamp::CommitClock;
+
+use crate::clock;
+use crate::config::NodeConfig;
+use crate::durable::Durable;
+use crate::interest::Interest;
+use crate::metrics::CommitCounters;
+use crate::shard::{Mail, Mailbox, PeerReply, SessionKey, Shard};
 use crate::sweeper::Trimmable;
-use crate::{
-    clock,
-    config::NodeConfig,
-    interest::{Interest, ShardSet},
-    metrics::CommitCounters,
-};
-use bytes::Bytes;
 use clarion_core::port::store::{
-    Batch, Change, Committed, Done, Durability, Expect, Referred, Store, StoreError, Stored, Unit,
+    Batch, Change, Committed, Done, Durability, Store, StoreError, Unit,
 };
-use clarion_core::{Address, AddressKind, Code, Content, Epoch, Message, Millis, Refusal, Seq};
-use std::cell::OnceCell;
+use clarion_core::{Address, AddressKind, Code, Content, Millis, Refusal};
 use std::rc::Rc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -292,7 +291,7 @@ pub(crate) struct Committer {
     pub(crate) interest: Arc<Interest>,
     pub(crate) mailboxes: Arc<[Arc<Mailbox>]>,
     pub(crate) counters: Arc<CommitCounters>,
-    pub(crate) planner: Arc<Planner>,
+    pub(crate) durable: Arc<Durable>,
     pub(crate) trimmable: Arc<Trimmable>,
     pub(crate) clock: CommitClock,
     /// Where the publishers wait.
@@ -348,7 +347,7 @@ impl Committer {
             match submission.begins {
                 None => units.extend(submission.units),
                 Some(begins) => {
-                    begins.enters.iter().for_each(|channel| self.planner.durable.enter(channel));
+                    begins.enters.iter().for_each(|channel| self.durable.enter(channel));
                     units.extend((begins.units)(now));
                 }
             }
@@ -376,7 +375,7 @@ impl Committer {
             if let Unit::Publish(publish) = unit
                 && publish.channel.kind() == AddressKind::Topic
             {
-                self.planner.durable.filters_of(&publish.channel, &mut publish.refs);
+                self.durable.filters_of(&publish.channel, &mut publish.refs);
                 if !publish.refs.is_empty() {
                     // The references are enough, unless it has readers of its own.
                     self.trimmable.note(&publish.channel);
@@ -389,7 +388,7 @@ impl Committer {
         let mut answers = Answers::new(self.mailboxes.len());
         match result {
             Ok(committed) => {
-                self.planner.durable.grew(grown(&under_way.going, &committed));
+                self.durable.grew(hint::grown(&under_way.going, &committed));
                 let mut results = committed.results.iter();
                 for (reply, count) in under_way.replies {
                     let part: Vec<Done> = results.by_ref().take(count).cloned().collect();
@@ -398,7 +397,7 @@ impl Committer {
                 // In front of what was published behind it: a subscription knows then that it has begun.
                 answers.tell_shards(&self.mailboxes);
                 self.hint(under_way.going, &committed);
-                self.planner.durable.has_hinted(under_way.at);
+                self.durable.has_hinted(under_way.at);
             }
             Err(error) => {
                 self.counters.failed();
@@ -431,154 +430,6 @@ impl Committer {
                 let _ = publisher.send(answer);
             }
         });
-    }
-
-    /// Records of the batch, in commit order, one entry for each shard that has somebody live.
-    fn hint(&self, going: Vec<Option<Going>>, committed: &Committed) {
-        let mut records: Vec<Vec<Hinted>> = vec![Vec::new(); self.mailboxes.len()];
-        let mut shared = Vec::new();
-        let mut refs = committed.refs.iter().peekable();
-        let interest = self.interest.read();
-        for (unit, (going, done)) in going.into_iter().zip(&committed.results).enumerate() {
-            let (Some(going), Done::Published(stored)) = (going, done) else { continue };
-            let message = LazyMessage::new(going, stored);
-            if !stored.duplicate && interest.has_any(message.channel()) {
-                let shards = interest.shards(message.channel());
-                let picked = interest.pick(message.channel());
-                let hinted = Hinted { via: None, message: message.get() };
-                post_to(&mut records, shards, hinted);
-                shared.extend(picked.into_iter().map(|picked| (message.get(), picked)));
-            }
-            while let Some(referred) = refs.next_if(|referred| referred.unit == unit) {
-                let Some(log) = message.log(referred.at) else { continue };
-                let shards = interest.shards(log);
-                if shards != 0 {
-                    let via = Some(log.clone());
-                    let message = message.at(referred.epoch, referred.seq);
-                    post_to(&mut records, shards, Hinted { via, message });
-                }
-            }
-        }
-        drop(interest);
-        for (message, picked) in shared {
-            picked.post(&self.mailboxes, message);
-        }
-        for (mailbox, records) in self.mailboxes.iter().zip(records) {
-            if !records.is_empty() {
-                mailbox.post_records(records);
-            }
-        }
-    }
-}
-
-fn post_to(records: &mut [Vec<Hinted>], shards: ShardSet, hinted: Hinted) {
-    for (shard, records) in records.iter_mut().enumerate() {
-        if shards >> shard & 1 == 1 {
-            records.push(hinted.clone());
-        }
-    }
-}
-
-/// The logs that a batch made grow.
-fn grown<'a>(
-    going: &'a [Option<Going>],
-    committed: &'a Committed,
-) -> impl Iterator<Item = (&'a Address, Known)> {
-    let published = going.iter().zip(&committed.results).filter_map(|(going, done)| {
-        let (Some(going), Done::Published(stored)) = (going, done) else { return None };
-        let Stored { epoch, seq, created_at, .. } = *stored;
-        Some((&going.channel, Known { epoch, last: seq, last_at: created_at }))
-    });
-    let referred = committed.refs.iter().filter_map(|referred| {
-        let going = going.get(referred.unit)?.as_ref()?;
-        let Done::Published(stored) = committed.results.get(referred.unit)? else { return None };
-        let Referred { epoch, seq, at, .. } = *referred;
-        Some((going.refs.get(at)?, Known { epoch, last: seq, last_at: stored.created_at }))
-    });
-    published.chain(referred)
-}
-
-/// A message that is made when somebody is to be told of it.
-struct LazyMessage<'a> {
-    going: Going,
-    stored: &'a Stored,
-    made: OnceCell<Arc<Message>>,
-}
-
-impl<'a> LazyMessage<'a> {
-    fn new(going: Going, stored: &'a Stored) -> Self {
-        Self { going, stored, made: OnceCell::new() }
-    }
-
-    fn channel(&self) -> &Address {
-        &self.going.channel
-    }
-
-    fn log(&self, at: usize) -> Option<&Address> {
-        self.going.refs.get(at)
-    }
-
-    fn get(&self) -> Arc<Message> {
-        self.made.get_or_init(|| self.at(self.stored.epoch, self.stored.seq)).clone()
-    }
-
-    /// The message as it is read from another log.
-    fn at(&self, epoch: Epoch, seq: Seq) -> Arc<Message> {
-        Arc::new(Message {
-            id: self.stored.id,
-            channel: self.going.channel.clone(),
-            epoch,
-            seq,
-            created_at: self.stored.created_at,
-            content: self.going.content.clone(),
-        })
-    }
-}
-
-/// The time of batches: that of the clock, but it never falls.
-///
-/// A record keeps a time that lies ahead of all that were used, since after a crash nobody knows the last one.
-#[derive(Debug, Default)]
-pub(crate) struct CommitClock {
-    last: Millis,
-    ceiling: Millis,
-}
-
-/// Record key of the time that lies ahead.
-const CLOCK_KEY: &[u8] = b"clock";
-/// How far ahead it lies.
-const AHEAD_MS: Millis = 10_000;
-
-impl CommitClock {
-    /// Goes on where an earlier run ended.
-    pub(crate) async fn load(store: &Arc<dyn Store>) -> Result<Self, Refusal> {
-        let key = Bytes::from_static(CLOCK_KEY);
-        let found = store.records(key, None, 1).await.map_err(store_refusal)?;
-        let value = found.first().filter(|record| record.key == CLOCK_KEY);
-        let last =
-            value.and_then(|record| Some(u64::from_be_bytes(record.value[..].try_into().ok()?)));
-        Ok(Self { last: last.unwrap_or_default(), ceiling: 0 })
-    }
-
-    fn next(&mut self, now: Millis, above_all: bool) -> Millis {
-        self.last = now.max(self.last + Millis::from(above_all));
-        self.last
-    }
-
-    /// What must be written with a batch of this time.
-    fn ceiling(&mut self, now: Millis) -> Option<Unit> {
-        if now + AHEAD_MS / 2 < self.ceiling {
-            return None;
-        }
-        self.ceiling = now + AHEAD_MS;
-        let change = Change::Put(Bytes::copy_from_slice(&self.ceiling.to_be_bytes()));
-        Some(Unit::Record { key: Bytes::from_static(CLOCK_KEY), expect: Expect::Any, change })
-    }
-
-    /// The end of an orderly run: nothing lies ahead.
-    fn end(&self) -> Unit {
-        let change = Change::Put(Bytes::copy_from_slice(&self.last.to_be_bytes()));
-        Unit::Record { key: Bytes::from_static(CLOCK_KEY), expect: Expect::Any, change }
     }
 }
 

@@ -83,6 +83,8 @@ pub struct NodeConfig {
     pub retained_topics: usize,
     /// Wills of peers wait at least so long after a start.
     pub will_grace: Duration,
+    /// Time between what the node tells of itself on `$SYS/…`; 0 = it tells nothing.
+    pub sys_interval: Duration,
 }
 
 /// Retention by kind of address.
@@ -166,6 +168,7 @@ impl Default for NodeConfig {
             store_qos0: false,
             retained_topics: 1_000_000,
             will_grace: Duration::from_secs(5),
+            sys_interval: Duration::ZERO,
         }
     }
 }

@@ -34,6 +34,7 @@ mod shard;
 mod shared;
 mod shares;
 mod sweeper;
+mod sys;
 mod wills;
 
 pub use ack::AckPosition;
@@ -51,3 +52,4 @@ pub use peer::{NotAttached, PeerPlan};
 pub use pipe::{End, PipeReader, PipeWriter, pipe};
 pub use publish::{Answer, Draft, Expire};
 pub use queue::{Lease, Leased, NextSpec};
+pub use retained::RetainedPage;

@@ -13,7 +13,8 @@ use crate::planner::Planner;
 use crate::retained::Retained;
 use crate::sessions::Sessions;
 use crate::shard::{Job, Mail, Mailbox, Shard, ShardContext};
-use crate::{clock, sweeper};
+use crate::sys::{Connected, Sys};
+use crate::{clock, sweeper, sys};
 use bytes::Bytes;
 use clarion_core::port::store::{
     Batch, Change, Done, Durability, Expect, Health, Store, StoreError, Unit,
@@ -43,6 +44,8 @@ pub(crate) struct Inner {
     pub(crate) retained: Arc<Retained>,
     pub(crate) clients: Arc<Clients>,
     pub(crate) sessions: Arc<Sessions>,
+    pub(crate) connected: Arc<Connected>,
+    pub(crate) sys: Arc<Sys>,
     pub(crate) trimmable: Arc<sweeper::Trimmable>,
     start_locks: [tokio::sync::Mutex<()>; START_LOCKS],
     next_shard: AtomicUsize,
@@ -60,6 +63,7 @@ struct Threads {
     committer: Option<JoinHandle<()>>,
     sweeper: Option<tokio::task::JoinHandle<()>>,
     cleaner: Option<tokio::task::JoinHandle<()>>,
+    sys: Option<tokio::task::JoinHandle<()>>,
 }
 
 /// First attaches that may be under way at once, at most (users share a lock by hash).
@@ -72,6 +76,18 @@ const SECRET_KEY: &[u8] = b"secret/token";
 pub(crate) fn store_refusal(error: StoreError) -> Refusal {
     tracing::debug!(%error, "the store refused");
     error.code().into()
+}
+
+/// What units came to that must all succeed.
+pub(crate) fn all_done(answer: CommitAnswer) -> Result<Vec<Done>, Refusal> {
+    let (_, results) = answer.map_err(store_refusal)?;
+    match results.iter().find_map(|done| match done {
+        Done::Refused(code) => Some(*code),
+        _ => None,
+    }) {
+        Some(code) => Err(code.into()),
+        None => Ok(results),
+    }
 }
 
 /// Random bytes.
@@ -95,7 +111,7 @@ impl Node {
         let config = Arc::new(config);
         let planner = Arc::new(Planner {
             config: config.clone(),
-            durable,
+            durable: Arc::new(durable),
             number: u32::from_be_bytes(random()?),
             // Gates see its low half as numbers: a restart begins elsewhere.
             live_counter: AtomicU64::new(u64::from(u32::from_be_bytes(random()?))),
@@ -115,6 +131,8 @@ impl Node {
                 retained,
                 clients: Arc::default(),
                 sessions,
+                connected: Arc::default(),
+                sys: Arc::default(),
                 trimmable,
                 start_locks: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
                 next_shard: AtomicUsize::new(0),
@@ -141,7 +159,7 @@ impl Node {
             interest: inner.interest.clone(),
             mailboxes: inner.mailboxes.clone(),
             counters: inner.commit_counters.clone(),
-            planner: inner.planner.clone(),
+            durable: inner.planner.durable.clone(),
             trimmable: inner.trimmable.clone(),
             clock,
             runtime: tokio::runtime::Handle::current(),
@@ -161,6 +179,8 @@ impl Node {
                 retained: inner.retained.clone(),
                 clients: inner.clients.clone(),
                 sessions: inner.sessions.clone(),
+                connected: inner.connected.clone(),
+                sys: inner.sys.clone(),
                 mailboxes: inner.mailboxes.clone(),
             };
             threads
@@ -169,6 +189,7 @@ impl Node {
         }
         threads.sweeper = Some(sweeper::spawn(self.clone()));
         threads.cleaner = Some(tokio::spawn(crate::sessions::clean(self.clone())));
+        threads.sys = sys::spawn(self.clone());
         *self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner) = threads;
         Ok(())
     }
@@ -286,21 +307,23 @@ impl Node {
 
     /// Hands units to the committer and waits for what became of them.
     pub(crate) async fn submit(&self, units: Vec<Unit>) -> Result<CommitAnswer, Refusal> {
+        let answer = self.hand_in(units)?;
+        answer.await.map_err(|_| Refusal::new(Code::StoreOutcome, "the committer ended"))
+    }
+
+    /// Hands units to the committer; what becomes of them comes later.
+    pub(crate) fn hand_in(
+        &self,
+        units: Vec<Unit>,
+    ) -> Result<oneshot::Receiver<CommitAnswer>, Refusal> {
         let (sender, answer) = oneshot::channel();
         self.inner.queue.submit(units, Reply::Task(sender), false)?;
-        answer.await.map_err(|_| Refusal::new(Code::StoreOutcome, "the committer ended"))
+        Ok(answer)
     }
 
     /// Commits units that must all succeed.
     pub(crate) async fn commit(&self, units: Vec<Unit>) -> Result<Vec<Done>, Refusal> {
-        let (_, results) = self.submit(units).await?.map_err(store_refusal)?;
-        match results.iter().find_map(|done| match done {
-            Done::Refused(code) => Some(*code),
-            _ => None,
-        }) {
-            Some(code) => Err(code.into()),
-            None => Ok(results),
-        }
+        all_done(self.submit(units).await?)
     }
 
     /// For measurements of the committer alone: commits units as the verbs do.
@@ -320,7 +343,9 @@ impl Node {
     pub fn shut_down(&self) {
         let threads =
             std::mem::take(&mut *self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        threads.sweeper.into_iter().chain(threads.cleaner).for_each(|task| task.abort());
+        for task in [threads.sweeper, threads.cleaner, threads.sys].into_iter().flatten() {
+            task.abort();
+        }
         self.close_sessions();
         let join = |thread: JoinHandle<()>| {
             if thread.join().is_err() {

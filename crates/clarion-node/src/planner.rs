@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// See the module.
 pub(crate) struct Planner {
     pub(crate) config: Arc<NodeConfig>,
-    pub(crate) durable: Durable,
+    pub(crate) durable: Arc<Durable>,
     pub(crate) number: u32,
     pub(crate) live_counter: AtomicU64,
     pub(crate) draining: AtomicBool,

@@ -1,6 +1,7 @@
 //! The committer on a store whose commits the test finishes by hand.
 
 use super::*;
+use bytes::Bytes;
 use clarion_core::port::BoxFuture;
 use clarion_core::port::store::{
     Find, Found, Head, Health, Page, Publish, ReadRange, Reader, Record, Stored, StoredCursor,
@@ -92,6 +93,9 @@ fn start(config: &NodeConfig) -> Fixture {
         interest: interest.clone(),
         mailboxes: [mailbox.clone()].into(),
         counters: Arc::default(),
+        durable: Arc::default(),
+        trimmable: Arc::default(),
+        clock: CommitClock::default(),
         runtime: runtime.handle().clone(),
     };
     let thread = std::thread::spawn(|| committer.run().unwrap());
@@ -178,7 +182,7 @@ fn shards_hear_of_a_commit_before_its_publisher_even_when_they_came_during_it() 
     let mut mails = Vec::new();
     fixture.mailbox.drain(&mut mails);
     match &mails[..] {
-        [Mail::Records(records)] => assert_eq!(records[0].seq, 1),
+        [Mail::Records(records)] => assert_eq!(records[0].message.seq, 1),
         _ => panic!("{} mails", mails.len()),
     }
     fixture.end();

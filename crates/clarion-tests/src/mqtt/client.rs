@@ -294,6 +294,16 @@ impl Client {
         message
     }
 
+    /// A QoS 0 message that came before something else that was waited for.
+    pub fn arrived(&mut self) -> Option<Message> {
+        let is_message = |packet: &Packet| matches!(packet, Packet::Publish(m) if m.qos == 0);
+        let at = self.backlog.iter().position(is_message)?;
+        match self.backlog.remove(at) {
+            Some(Packet::Publish(message)) => Some(message),
+            _ => None,
+        }
+    }
+
     /// The payloads of the next messages, as texts; all are acknowledged.
     pub fn texts(&mut self, count: usize) -> Vec<String> {
         (0..count).map(|_| self.message().text()).collect()

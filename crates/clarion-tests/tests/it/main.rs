@@ -30,6 +30,7 @@ mod protos;
 mod publish;
 mod queues;
 mod readers;
+mod retained;
 mod sessions;
 mod stop;
 mod streams;

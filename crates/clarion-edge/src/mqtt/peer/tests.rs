@@ -92,15 +92,17 @@ impl Say {
 
     /// Bob's session, who may do everything for himself.
     fn setup(&self, config: MqttPeerConfig) -> PeerSetup {
+        let hello = self.decoded(|connect| Hello::of(connect, &config));
+        let expiry_s = hello.session_expiry_s;
         PeerSetup {
-            hello: self.decoded(|connect| Hello::of(connect, &config)),
+            hello,
             client_id: "client".into(),
             assigned: false,
             user: Some("bob".into()),
             principal: Principal::user_of("bob", &[Verb::Publish, Verb::Subscribe]),
             feed_acl_version: 0,
             keep_alive: 60,
-            session: SessionTerms::default(),
+            session: SessionTerms { expiry_s, expiry_max_s: u32::MAX },
             auto_feed: false,
             config: Arc::new(config),
         }
@@ -160,7 +162,17 @@ impl Session {
     }
 
     fn give(&mut self, message: &Message, qos: u8) -> Gave {
-        let delivery = Delivery { message, qos, retain: false, ids: &[], check: false, now: NOW };
+        let delivery = Delivery {
+            message,
+            qos,
+            retain: false,
+            ids: &[],
+            check: false,
+            place: None,
+            number: None,
+            dup: false,
+            now: NOW,
+        };
         self.peer.give(delivery, &mut self.out)
     }
 }

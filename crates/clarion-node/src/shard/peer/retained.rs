@@ -10,6 +10,7 @@ use crate::shard::deliver::list_dirty;
 use crate::shard::session::Session;
 use crate::shard::{SessionKey, Shard, State};
 use bytes::Bytes;
+use clarion_core::address::SERVER_TOPICS;
 use clarion_core::port::outlet::CloseReason;
 use clarion_core::port::peer::SubOptions;
 use clarion_core::port::store::Record;
@@ -53,7 +54,7 @@ impl Owed {
 }
 
 /// How giving one message went.
-enum Step {
+pub(super) enum Step {
     Done,
     /// The session has no room.
     Wait(Rc<Notify>),
@@ -174,6 +175,10 @@ impl Shard {
         options: SubOptions,
         mut after: Option<Bytes>,
     ) -> Option<()> {
+        if filter.starts_with(SERVER_TOPICS) {
+            self.give_server_topics(key, filter, options).await;
+            return Some(());
+        }
         let wildcard = topic::is_wildcard(filter);
         let prefix = if wildcard { retained::prefix(filter) } else { retained::key(filter) };
         let mut limit = if wildcard { FIRST_PAGE } else { 1 };
@@ -281,6 +286,9 @@ impl Shard {
 
     /// What a topic has. Outer `None` when the store does not answer.
     async fn look_up(&self, topic: &str, reading: &Reading) -> Option<Option<Arc<Message>>> {
+        if topic.starts_with(SERVER_TOPICS) {
+            return Some(self.context.sys.get(topic));
+        }
         if let Some((_, message)) = reading.overlay.first() {
             return Some(message.clone());
         }
@@ -289,7 +297,7 @@ impl Shard {
         Some(message.filter(|message| message.channel.id() == topic).map(Arc::new))
     }
 
-    fn give_retained(
+    pub(super) fn give_retained(
         &self,
         key: SessionKey,
         filter: &str,

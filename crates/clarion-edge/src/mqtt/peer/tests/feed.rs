@@ -50,11 +50,13 @@ fn the_first_of_the_subscribed_user_topics_is_the_feed() {
         assert_eq!(bytes, publish_bytes(version, "user/bob", Qos::AtMostOnce, 0, &[], b"hi"));
         // Asking for the other again changes nothing of that.
         let (list, _) = session.subscribe(&[filter("u-bob", Qos::AtLeastOnce)]);
-        assert_eq!((&*list[0].filter, list[0].options.qos), ("user/bob", 0));
+        assert_eq!((&*list[0].filter, list[0].options.qos), ("u-bob", 1));
+        let bytes = give(&mut session, &own(2));
+        assert_eq!(bytes, publish_bytes(version, "user/bob", Qos::AtMostOnce, 0, &[], b"hi"));
 
         // It ends with the last topic.
-        let (list, _) = session.unsubscribe(&["user/bob"], &[]);
-        assert!(list.is_empty());
+        let (list, _) = session.unsubscribe(&["user/bob"], &[true]);
+        assert!(list.len() == 1 && !list[0].feed);
         let bytes = give(&mut session, &own(3));
         assert_eq!(bytes, publish_bytes(version, "u-bob", Qos::AtLeastOnce, 2, &[], b"hi"));
         let (list, codes) = session.unsubscribe(&["user/bob", "u-bob"], &[true]);

@@ -102,14 +102,16 @@ impl World {
             Ask::Publish(_) | Ask::Nothing => {}
             Ask::Subscribe { token, list } => {
                 self.feed |= list.iter().any(|one| one.feed);
-                self.session.peer.subscribed(token, &mut self.session.out);
+                self.session.peer.subscribed(token, true, &mut self.session.out);
             }
             Ask::Unsubscribe { token, list } => {
                 self.feed &= !list.iter().any(|one| one.feed);
                 let existed = vec![true; list.len()];
                 self.session.peer.unsubscribed(token, &existed, &mut self.session.out);
             }
-            Ask::Freed { .. } => panic!("nothing was acked"),
+            Ask::Freed { .. } | Ask::Received { .. } | Ask::Complete { .. } => {
+                panic!("nothing was acked")
+            }
             Ask::More => {}
             Ask::End { .. } => self.over = true,
         }
@@ -234,7 +236,7 @@ impl World {
             match heard.ask {
                 Ask::More => break,
                 Ask::Subscribe { token, .. } => {
-                    self.session.peer.subscribed(token, &mut self.session.out);
+                    self.session.peer.subscribed(token, true, &mut self.session.out);
                 }
                 Ask::Unsubscribe { token, .. } => {
                     self.session.peer.unsubscribed(token, &[], &mut self.session.out);

@@ -41,7 +41,7 @@ impl Session {
             panic!("it is refused")
         };
         assert!(self.said().is_empty());
-        self.peer.subscribed(token, &mut self.out);
+        self.peer.subscribed(token, true, &mut self.out);
         let mut codes = Vec::new();
         packets(self.version, &self.said(), |packet| {
             let Packet::Suback(suback) = packet else { panic!("{packet:?}") };
@@ -122,7 +122,7 @@ fn options_of_5_are_handed_on() {
     assert_eq!((list[0].options, list[0].retained), (options, RetainHandling::IfNew));
     assert_eq!((&*list[1].filter, list[1].share.as_deref()), ("b/#", Some("g")));
     assert_eq!(list[1].retained, RetainHandling::Never);
-    session.peer.subscribed(3, &mut session.out);
+    session.peer.subscribed(3, true, &mut session.out);
     assert_eq!(session.said(), suback(Version::V5, 3, &[1, 1]));
 }
 

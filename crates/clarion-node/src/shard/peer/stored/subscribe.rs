@@ -278,8 +278,7 @@ impl Shard {
                     RetainHandling::IfNew => is_new,
                     RetainHandling::Never => false,
                 };
-                if wants && wanted.share.is_none() && self.context.retained.may_have(&wanted.filter)
-                {
+                if wants && wanted.share.is_none() && self.may_retain(&wanted.filter) {
                     retained.push((wanted.filter, wanted.options));
                 }
             }
