@@ -25,6 +25,7 @@ mod grpc_clients;
 mod grpc_faults;
 mod mikudos_config;
 mod mqtt;
+mod mqtt_durable;
 mod openapi;
 mod protos;
 mod publish;

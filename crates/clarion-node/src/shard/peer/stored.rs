@@ -11,6 +11,7 @@ mod flush;
 mod give;
 mod inbound;
 mod pages;
+mod replay;
 mod resume;
 mod subscribe;
 
@@ -26,6 +27,7 @@ use clarion_core::durable::subs::{Merged, Subs};
 use clarion_core::port::peer::Place;
 use clarion_core::subscription::Subscription;
 use clarion_core::{Address, Cursor, Epoch, Message, Seq};
+use replay::Replay;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -104,8 +106,12 @@ pub(in crate::shard) struct Stored {
     turn: u16,
     /// Unsubscribed, but not at their end.
     tails: usize,
-    /// Logs, and records of retained messages, that only what is out stands in.
-    orphans: Vec<Box<str>>,
+    /// Logs, and keys of retained messages, that only what is out stands in.
+    orphans: HashMap<u32, Box<str>>,
+    last_orphan: u32,
+    /// Retained messages that are given, in order.
+    replays: Vec<Replay>,
+    owed_dirty: bool,
     /// Logs that are behind, in the order in which they get a page.
     behind: VecDeque<u32>,
     reading: u32,
@@ -137,6 +143,7 @@ struct Flight {
     received: Vec<u16>,
     logs: Vec<(u32, u16)>,
     window: bool,
+    owed: bool,
 }
 
 impl Stored {
@@ -184,10 +191,10 @@ impl Stored {
 
     /// What was out is over; it counts as acked.
     fn over(&mut self, place: Place) {
-        let Some(slot) = place.log.checked_sub(FIRST_LOG).filter(|_| place.log < FIRST_ORPHAN)
-        else {
-            return;
-        };
+        if place.log >= FIRST_ORPHAN {
+            return self.step_over(place.log);
+        }
+        let Some(slot) = place.log.checked_sub(FIRST_LOG) else { return };
         if let Some(log) = self.log(slot) {
             log.out = log.out.saturating_sub(1);
             log.skip.retain(|seq| *seq != place.seq);
@@ -207,6 +214,18 @@ impl Stored {
             && !std::mem::replace(&mut log.dirty, true)
         {
             self.dirty.push(slot);
+        }
+    }
+
+    /// The number of a log that only what is out stands in.
+    fn orphan(&mut self, name: &str) -> u32 {
+        loop {
+            let next = self.last_orphan.wrapping_add(1);
+            self.last_orphan = next.max(FIRST_ORPHAN);
+            if !self.orphans.contains_key(&self.last_orphan) {
+                self.orphans.insert(self.last_orphan, name.into());
+                return self.last_orphan;
+            }
         }
     }
 
@@ -251,7 +270,7 @@ impl Shard {
             stored.listed = true;
             state.stored_now.push(key);
             self.context.mailbox.nudge();
-        } else if !stored.dirty.is_empty() {
+        } else if !stored.dirty.is_empty() || stored.owed_dirty {
             stored.listed = true;
             state.stored_acks.push(key);
             state.timers.acks_wait();

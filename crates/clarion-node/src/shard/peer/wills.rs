@@ -44,7 +44,6 @@ impl Shard {
         let Role::Peer(peer) = role else { return };
         self.forget_subs(state, key, peer);
         self.leave_stored(state, key, peer);
-        peer.owed = None;
         // Whoever waits for room sees that the session has ended.
         peer.room.notify_waiters();
         // What it published and was not taken yet is unacked: its client sends it again.
@@ -64,6 +63,7 @@ impl Shard {
             }
             _ => self.write_will(unit, peer.will.take().map(|own| own.guard as Hold)),
         }
+        peer.owed = None;
         self.context.mailbox.nudge();
     }
 

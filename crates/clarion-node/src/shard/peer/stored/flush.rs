@@ -52,13 +52,11 @@ impl Stored {
     }
 
     pub(super) fn log_name(&self, log: u32) -> Option<&str> {
-        match log.checked_sub(FIRST_ORPHAN) {
-            Some(orphan) => self.orphans.get(orphan as usize).map(|name| &**name),
-            None => {
-                let slot = log.checked_sub(FIRST_LOG)?;
-                Some(self.logs.get(slot as usize)?.as_ref()?.channel.as_str())
-            }
+        if log >= FIRST_ORPHAN {
+            return self.orphans.get(&log).map(|name| &**name);
         }
+        let slot = log.checked_sub(FIRST_LOG)?;
+        Some(self.logs.get(slot as usize)?.as_ref()?.channel.as_str())
     }
 
     /// The units of a flush; the received ones count as acked with it.
@@ -76,6 +74,10 @@ impl Stored {
         if !moves.is_empty() {
             units.push(Unit::Ack { reader: Reader::session(number), moves });
         }
+        let owed = std::mem::take(&mut self.owed_dirty);
+        if owed {
+            units.push(self.owed_unit(&[]));
+        }
         let window = std::mem::take(&mut self.window_dirty);
         if window {
             let key = record::window_key(number);
@@ -87,7 +89,7 @@ impl Stored {
             });
         }
         let received = std::mem::take(&mut self.received);
-        self.flight = Some(Flight { held: self.held.len(), received, logs, window });
+        self.flight = Some(Flight { held: self.held.len(), received, logs, window, owed });
         units
     }
 }
@@ -242,6 +244,7 @@ impl Stored {
             }
         }
         self.window_dirty |= flight.window;
+        self.owed_dirty |= flight.owed;
         let later = std::mem::replace(&mut self.received, flight.received);
         self.received.extend(later);
     }

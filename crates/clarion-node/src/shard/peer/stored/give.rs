@@ -78,7 +78,7 @@ impl Giving<'_> {
         given
     }
 
-    fn hold(
+    pub(super) fn hold(
         &self,
         session: &mut Session,
         place: Place,

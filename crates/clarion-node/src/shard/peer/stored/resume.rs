@@ -34,7 +34,10 @@ impl Stored {
             logs: Vec::new(),
             turn: 0,
             tails: 0,
-            orphans: Vec::new(),
+            orphans: HashMap::new(),
+            last_orphan: FIRST_ORPHAN,
+            replays: Vec::new(),
+            owed_dirty: false,
             behind: VecDeque::new(),
             reading: 0,
             held: VecDeque::new(),
@@ -80,14 +83,6 @@ impl Stored {
         }
         stored.resending = !outs.is_empty();
         (stored, outs)
-    }
-
-    fn orphan(&mut self, name: &str) -> u32 {
-        let at = self.orphans.iter().position(|known| **known == *name).unwrap_or_else(|| {
-            self.orphans.push(name.into());
-            self.orphans.len() - 1
-        });
-        FIRST_ORPHAN + at as u32
     }
 
     /// A log's head is known: it begins where its cursor stands.
@@ -146,6 +141,9 @@ impl Shard {
         }
         let used = u32::try_from(outs.len()).unwrap_or(u32::MAX);
         session.credit = session.credit.map(|credit| credit.saturating_sub(used));
+        for (filter, options, after) in &owed.filters {
+            stored.owe(filter, *options, after.clone());
+        }
         if let Some(peer) = super::PeerState::of(session) {
             peer.stored = Some(Box::new(stored));
         }
@@ -207,7 +205,7 @@ impl Shard {
             };
             let durable = &self.context.planner.durable;
             for ((_, _, channel), head) in part.iter().zip(&heads) {
-                durable.learn(channel, head);
+                durable.learn(channel, (*head).into());
             }
             let known = durable.known(part.iter().map(|(_, _, channel)| channel));
             let Some(session) = state.sessions.get_mut(key) else { return };

@@ -6,7 +6,7 @@
 
 use super::{FEED, Log, Stored};
 use crate::committer::{Begins, CommitAnswer, Reply};
-use crate::durable;
+use crate::durable::{self, Known};
 use crate::sessions::{delete, put};
 use crate::shard::deliver::list_dirty;
 use crate::shard::live::LogEntry;
@@ -52,6 +52,8 @@ pub(in crate::shard) struct Change {
     enters: Vec<Address>,
     /// Logs that nobody of this session reads any more.
     leaves: Vec<Address>,
+    /// What is retained and owed then.
+    owed: Option<Unit>,
 }
 
 /// A chunk of subscriptions as it will be.
@@ -149,7 +151,7 @@ impl Stored {
     }
 
     /// The cursor of a log has begun, or its head is known.
-    fn started(&mut self, slot: u32, (epoch, last): (Epoch, Seq)) {
+    fn started(&mut self, slot: u32, Known { epoch, last, .. }: Known) {
         let Some(log) = self.log(slot) else { return };
         if log.sub.is_entering() {
             log.cursor = Cursor::at(last);
@@ -175,6 +177,7 @@ fn units(number: u64, chunks: Vec<Chunk>, change: &Change, at: Millis) -> Vec<Un
             put(key, record::encode_chunk(&subs))
         });
     }
+    units.extend(change.owed.clone());
     for (_, channel) in &change.starts {
         units.push(Unit::Start { reader: reader.clone(), channel: channel.clone() });
     }
@@ -355,11 +358,14 @@ impl Shard {
     }
 
     /// Has a change committed; the client is told then.
-    fn commit_change(self: &Rc<Self>, key: SessionKey, change: Change, settling: Settling) {
+    fn commit_change(self: &Rc<Self>, key: SessionKey, mut change: Change, settling: Settling) {
         let planned = {
             let mut state = self.state.borrow_mut();
             let Some(session) = state.sessions.get_mut(key) else { return };
             let Some(stored) = Stored::of(session) else { return };
+            if !settling.retained.is_empty() {
+                change.owed = Some(stored.owed_unit(&settling.retained));
+            }
             let planned = (stored.number(), stored.chunks(&change.slots));
             let heard = matches!(settling.told, Told::Nothing);
             if !heard {
@@ -417,7 +423,9 @@ impl Shard {
         };
         self.leave_interest(&change.leaves);
         let heads = results.iter().filter_map(|done| match done {
-            Done::Started { epoch, last, .. } => Some((*epoch, *last)),
+            Done::Started { epoch, last, at } => {
+                Some(Known { epoch: *epoch, last: *last, last_at: *at })
+            }
             _ => None,
         });
         let mut guard = self.state.borrow_mut();
@@ -429,13 +437,18 @@ impl Shard {
                 sub.settle(at);
             }
         }
-        for ((slot, _), head) in change.starts.iter().zip(heads) {
+        for ((slot, channel), head) in change.starts.iter().zip(heads) {
+            // Nothing in it is later than the beginning.
+            self.context.planner.durable.learn(channel, head);
             stored.started(*slot, head);
         }
         let settling = stored.settling.take();
         let retained = settling.map_or(Vec::new(), |settling| tell(session, *settling, true));
         list_dirty(session, &mut state.dirty);
         for (filter, options) in retained {
+            if let Some(stored) = state.sessions.get_mut(key).and_then(Stored::of) {
+                stored.owe(&filter, options, None);
+            }
             self.owe_retained(state, key, filter, options);
         }
         for (slot, _) in &change.starts {
