@@ -241,3 +241,14 @@ fn gaps_and_silence_write_nothing() {
     assert!(session.said().is_empty());
     assert_eq!(session.peer.dialect(), "mqtt");
 }
+
+#[test]
+fn how_long_older_clients_keep_a_session_is_configured() {
+    for version in [Version::V31, Version::V311] {
+        for (clean, expected) in [(true, 0), (false, 7)] {
+            let say = Say { clean, ..Say::new(version) };
+            let config = MqttPeerConfig { session_expiry_3x_s: 7, ..config() };
+            assert_eq!(say.setup(config).hello.session_expiry_s, expected);
+        }
+    }
+}
