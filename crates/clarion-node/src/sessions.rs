@@ -11,10 +11,11 @@ mod open;
 
 pub(crate) use clean::run as clean;
 pub(crate) use lock::{SessionGuard, SessionLocks};
-pub(crate) use open::{LoadedLog, Opened};
+pub(crate) use open::{LoadedLog, Opened, Opening};
 
 use crate::clock;
 use crate::node::{Node, store_refusal};
+use crate::wills::Hold;
 use bytes::Bytes;
 use clarion_core::durable::record::{self, SessionRecord};
 use clarion_core::port::store::{Change, Expect, Store, Unit};
@@ -47,6 +48,11 @@ impl Sessions {
         let found = store.records(prefix, None, 1).await.map_err(store_refusal)?;
         let any = AtomicBool::new(!found.is_empty());
         Ok(Self { any, started: clock::now(), ..Self::default() })
+    }
+
+    /// Has a client id's session, and its will, while it is kept; `None` when somebody else has.
+    pub(crate) fn try_hold(&self, client: &str) -> Option<Hold> {
+        self.locks.try_lock(client).map(|guard| Arc::new(guard) as Hold)
     }
 
     /// That a session has ended is committed.

@@ -99,7 +99,7 @@ struct Held {
 
 /// See the module.
 pub(in crate::shard) struct Stored {
-    guard: SessionGuard,
+    guard: Arc<SessionGuard>,
     record: SessionRecord,
     version: u64,
     subs: Subs,
@@ -160,6 +160,11 @@ impl Stored {
     /// Its number.
     pub(in crate::shard) fn number(&self) -> u64 {
         self.record.number
+    }
+
+    /// Who has its client id.
+    pub(super) fn owner(&self) -> Option<Arc<str>> {
+        self.record.owner.as_deref().map(Into::into)
     }
 
     fn log(&mut self, slot: u32) -> Option<&mut Log> {

@@ -77,7 +77,7 @@ impl Shard {
         let Some(stored) = peer.stored.take() else { return false };
         session.finishing = true;
         self.leave_stored(state, key, &stored);
-        self.end_stored((stored, &outs, expiry_s), Some(key));
+        self.end_stored((stored, &outs, expiry_s), None, Some(key));
         state.timers.arm(key, deadline);
         true
     }
@@ -94,14 +94,16 @@ impl Shard {
         }
     }
 
-    /// A session that is stored has ended here; `leaves`: the client took its leave and waits.
+    /// A session that is stored has ended here; `will` = what becomes of its will's record; `leaves`: the client took its leave and waits.
     pub(in crate::shard::peer) fn end_stored(
         &self,
         (mut stored, outs, expiry_s): (Box<Stored>, &[Out], u32),
+        will: Option<Unit>,
         leaves: Option<SessionKey>,
     ) {
         let client = stored.guard.client().clone();
-        let units = stored.last_units(&client, outs, expiry_s, self.seen.get());
+        let mut units = stored.last_units(&client, outs, expiry_s, self.seen.get());
+        units.extend(will);
         let number = stored.number();
         let (guard, sessions) = (stored.guard, self.context.sessions.clone());
         self.endings.set(self.endings.get() + 1);

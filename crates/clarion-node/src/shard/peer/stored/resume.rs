@@ -149,7 +149,7 @@ impl Shard {
             }
         }
         for (filter, options, after) in &owed.filters {
-            stored.owe(filter, *options, after.clone());
+            stored.owe_again(filter, *options, after.clone());
         }
         if let Some(peer) = PeerState::of(session) {
             peer.stored = Some(Box::new(stored));

@@ -441,7 +441,7 @@ impl Shard {
         list_dirty(session, &mut state.dirty);
         for (filter, options) in retained {
             if let Some(stored) = state.sessions.get_mut(key).and_then(Stored::of) {
-                stored.owe(&filter, options, None);
+                stored.owe(&filter, options);
             }
             self.owe_retained(state, key, filter, options);
         }
