@@ -22,6 +22,10 @@ fn unused<T: Send + 'static>() -> BoxFuture<T> {
 
 impl Store for ByHand {
     fn commit(&self, batch: Batch) -> BoxFuture<Result<Committed, StoreError>> {
+        if let [Unit::Record { .. }] = &batch.units[..] {
+            // The time, at the end.
+            return Box::pin(std::future::ready(done(&Batch::default(), 1)));
+        }
         let (sender, receiver) = oneshot::channel();
         self.0.lock().unwrap().send((batch, sender)).unwrap();
         Box::pin(async move { receiver.await.unwrap() })

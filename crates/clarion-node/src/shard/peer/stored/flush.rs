@@ -88,8 +88,8 @@ impl Stored {
                 put(key, record.encode())
             });
         }
-        let received = std::mem::take(&mut self.received);
-        self.flight = Some(Flight { held: self.held.len(), received, logs, window, owed });
+        self.commits.begin();
+        self.flight = Some(Flight { logs, window, owed });
         units
     }
 }
@@ -146,10 +146,12 @@ impl Shard {
         let Some(session) = state.sessions.get_mut(key) else { return };
         let Some(stored) = Stored::of(session) else { return };
         let Some(flight) = stored.flight.take() else { return };
+        let allowed = stored.commits.end(committed);
         if !committed {
             stored.fly_again(flight);
-            stored.listed = true;
-            state.stored_acks.push(key);
+            if !std::mem::replace(&mut stored.listed, true) {
+                state.stored_acks.push(key);
+            }
             state.timers.acks_failed();
             return;
         }
@@ -158,14 +160,15 @@ impl Shard {
                 self.context.trimmable.note(&log.channel);
             }
         }
-        let held: Vec<Held> = stored.held.drain(..flight.held.min(stored.held.len())).collect();
+        let held: Vec<Held> =
+            stored.held.drain(..allowed.send.len().min(stored.held.len())).collect();
         if session.closing.is_none() {
             for one in held {
                 self.give_held(&giving, session, one);
             }
             let Session { outlet, outbox, .. } = &mut *session;
             if let Some(peer) = outlet.peer() {
-                for number in flight.received {
+                for number in allowed.release {
                     peer.released(number, outbox.control());
                 }
             }
@@ -195,6 +198,7 @@ impl Shard {
         if let Some(stored) = Stored::of(session) {
             stored.qos2 = stored.qos2.saturating_sub(1);
             stored.window_dirty = true;
+            stored.commits.freed(place);
             stored.over(place);
         }
     }
@@ -204,7 +208,7 @@ impl Shard {
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
         let Some(stored) = state.sessions.get_mut(key).and_then(Stored::of) else { return };
-        stored.received.push(number);
+        stored.commits.received(number);
         stored.window_dirty = true;
         self.list_stored(state, key);
     }
@@ -222,6 +226,7 @@ impl Shard {
         if exactly_once {
             stored.qos2 = stored.qos2.saturating_sub(1);
             stored.window_dirty = true;
+            stored.commits.freed(place);
         }
         stored.over(place);
         self.context.counters.acks.add(1);
@@ -245,7 +250,5 @@ impl Stored {
         }
         self.window_dirty |= flight.window;
         self.owed_dirty |= flight.owed;
-        let later = std::mem::replace(&mut self.received, flight.received);
-        self.received.extend(later);
     }
 }
