@@ -22,7 +22,7 @@ use clarion_core::port::store::{Change, Expect, Store, Unit};
 use clarion_core::{Millis, Refusal};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 /// Sessions that are looked at, and that end, at once.
 const A_PAGE: usize = 1000;
@@ -42,6 +42,19 @@ pub(crate) struct Sessions {
     started: Millis,
     /// Sessions that ended by their expiry, since the start.
     pub(crate) expired: AtomicU64,
+    turns: Turns,
+}
+
+/// Sessions that are read at once: when all come at the same time the rest waits here, not in the store's queue, which refuses
+/// what does not fit.
+const READ_AT_ONCE: usize = 128;
+
+struct Turns(Semaphore);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Semaphore::new(READ_AT_ONCE))
+    }
 }
 
 impl Sessions {
@@ -56,6 +69,11 @@ impl Sessions {
     /// Has a client id's session, and its will, while it is kept; `None` when somebody else has.
     pub(crate) fn try_hold(&self, client: &str) -> Option<Hold> {
         self.locks.try_lock(client).map(|guard| Arc::new(guard) as Hold)
+    }
+
+    /// Waits until a session may be read; held as long as that lasts, and while nothing else is waited for.
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.turns.0.acquire().await.ok()
     }
 
     /// That a session has ended is committed.

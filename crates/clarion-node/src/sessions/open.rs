@@ -118,7 +118,9 @@ impl Node {
             };
         };
         let guard = Arc::new(self.hold_session(&plan.client_id, CloseReason::TakenOver).await);
+        let turn = sessions.turn().await;
         let mut found = self.session_record(&plan.client_id).await?;
+        drop(turn);
         let mut discarded = None;
         if let Some((old, version)) = &found {
             let other = old.owner.as_deref() != plan.owner.as_deref();
@@ -214,6 +216,7 @@ impl Node {
     }
 
     async fn load_session(&self, opened: &mut Opened, settled: Option<u64>) -> Result<(), Refusal> {
+        let _turn = self.inner.sessions.turn().await;
         let number = opened.record.number;
         let mut subs = Vec::new();
         for chunk in self.all_records(record::chunks_prefix(number)).await? {

@@ -183,6 +183,59 @@ fn a_broker_that_ran_before_is_started_again_as_it_is_told() {
 }
 
 #[test]
+fn sessions_that_come_and_go_are_watched() {
+    let dir = tempfile::tempdir().unwrap();
+    let (plot, table) = (dir.path().join("plot.svg"), dir.path().join("table.csv"));
+    let size = "churn --sessions 80 --subscriptions 6 --filters 9 --publishes 50";
+    let pace = "--seconds 3 --cycle 1 --every 1 --open 60";
+    let files = format!("--plot {} --csv {}", plot.display(), table.display());
+    let lines = run(&format!("{size} {pace} {files}"));
+    let (verdict, rows) = lines.split_last().unwrap();
+    assert!(rows.len() >= 3, "{lines:?}");
+    for row in &lines {
+        assert_eq!(row["errors"], 0, "{verdict}");
+        assert!(row["rss_mib"].as_f64().unwrap() > 1.0, "{row}");
+        assert!(row["disk_mib"].as_f64().unwrap() > 0.0, "{row}");
+    }
+    assert_eq!(verdict["workload"], "mqtt-churn");
+    for slope in ["rss_mib_per_minute", "disk_mib_per_minute"] {
+        assert!(verdict[slope].is_number(), "{verdict}");
+    }
+    for kind in ["resume", "take_over", "change", "clean", "short", "cut", "published"] {
+        assert!(verdict["operations"][kind].as_u64().unwrap() > 0, "{kind}: {verdict}");
+    }
+    assert_eq!(std::fs::read_to_string(table).unwrap().lines().count(), rows.len() + 1);
+    assert!(std::fs::read_to_string(plot).unwrap().ends_with("</svg>\n"));
+}
+
+#[test]
+fn a_start_with_many_sessions_is_measured() {
+    let lines =
+        run("churn --create-only --sessions 50 --subscriptions 7 --filters 5 --messages 300");
+    let workloads: Vec<&Value> = lines.iter().map(|line| &line["workload"]).collect();
+    let start = "mqtt-churn-start";
+    assert_eq!(workloads, ["mqtt-churn-made", start, start], "{lines:?}");
+    assert_eq!(lines[0]["operations"]["published"], 300);
+    assert_eq!((&lines[1]["end"], &lines[2]["end"]), (&"orderly".into(), &"kill".into()));
+    for start in &lines[1..] {
+        for figure in ["seconds", "rss_mib", "cpu_s"] {
+            assert!(start[figure].is_number(), "{start}");
+        }
+    }
+}
+
+#[test]
+fn a_broker_that_runs_already_is_watched() {
+    let server = Server::start();
+    let at = server.listener("mqtt");
+    let place = format!("--host {} --port {}", at.ip(), at.port());
+    let load = "churn --sessions 40 --subscriptions 4 --filters 3 --seconds 1 --cycle 1 --every 1";
+    let lines = run(&format!("{load} {place}"));
+    let verdict = lines.last().unwrap();
+    assert_eq!((&verdict["errors"], &verdict["disk_mib"]), (&0.into(), &Value::Null), "{verdict}");
+}
+
+#[test]
 fn no_broker_is_told_so() {
     let output = Command::clarion(["bench", "mqtt", "fanout", "--port", "1"]);
     assert_eq!(output.status.code(), Some(69));
