@@ -26,7 +26,9 @@ pub(crate) async fn run(node: Node) {
                 Ok(()) => again = false,
                 Err(error) => {
                     tracing::debug!(%error, "cleaning up after sessions");
-                    tokio::time::sleep(node.config().sweep_interval).await;
+                    // Again with the next one, or later.
+                    let noted = node.inner.sessions.note.notified();
+                    let _ = tokio::time::timeout(node.config().sweep_interval, noted).await;
                     continue;
                 }
             }
