@@ -9,6 +9,7 @@ use clarion_core::port::store::{Head, INLINE_MAX, ReadRange, SweepBudget, Unit};
 use clarion_core::{Address, AddressKind, Refusal, Seq};
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
+use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
 /// Channels that one step looks at.
@@ -21,25 +22,40 @@ const DEVICES_A_ROUND: usize = 500;
 /// Channels that may wait for a trim by their cursors; what does not fit is noted again with its next ack, or when it
 /// is full.
 const TRIMMABLE_MAX: usize = 100_000;
+/// With so many nobody waits for the next round.
+const TRIMMABLE_MANY: usize = TRIMMABLE_MAX / 4;
 
 /// Channels to look at with the next round: their cursors moved, or they are full, and they keep nothing below their
 /// cursors. At the start, every such channel that a device reads.
 #[derive(Default)]
-pub(crate) struct Trimmable(Mutex<HashSet<Address>>);
+pub(crate) struct Trimmable {
+    channels: Mutex<HashSet<Address>>,
+    many: Notify,
+}
 
 impl Trimmable {
     /// A cursor of this channel moved or went.
     pub(crate) fn note(&self, channel: &Address) {
         if matches!(channel.kind(), AddressKind::Queue | AddressKind::Topic | AddressKind::Filter) {
-            let mut channels = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
             if channels.len() < TRIMMABLE_MAX && !channels.contains(channel) {
                 channels.insert(channel.clone());
+                if channels.len() == TRIMMABLE_MANY {
+                    self.many.notify_one();
+                }
             }
         }
     }
 
+    /// They could not be trimmed: with the next round.
+    fn put_back(&self, part: &[Address]) {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = TRIMMABLE_MAX.saturating_sub(channels.len());
+        channels.extend(part.iter().take(room).cloned());
+    }
+
     fn take(&self) -> HashSet<Address> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.channels.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -53,7 +69,13 @@ pub(crate) fn spawn(node: Node) -> tokio::task::JoinHandle<()> {
         let mut retained_after = None;
         let mut sessions_after = None;
         loop {
-            rounds.tick().await;
+            tokio::select! {
+                _ = rounds.tick() => {}
+                () = node.inner.trimmable.many.notified() => {
+                    trim_all(&node).await;
+                    continue;
+                }
+            }
             sweep_store(&node).await;
             trim_all(&node).await;
             match node.sweep_devices(devices_after.take(), DEVICES_A_ROUND).await {
@@ -89,7 +111,7 @@ async fn trim_all(node: &Node) {
     for part in channels.chunks(CHANNELS_A_TRIM) {
         if let Err(error) = trim_acked(node, part).await {
             tracing::debug!(%error, "trimming by cursors");
-            part.iter().for_each(|channel| node.inner.trimmable.note(channel));
+            node.inner.trimmable.put_back(part);
         }
     }
 }
