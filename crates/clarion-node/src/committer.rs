@@ -73,7 +73,7 @@ pub(crate) enum Flusher {
 
 struct Submission {
     units: Vec<Unit>,
-    begins: Option<Begins>,
+    begins: Option<Box<Begins>>,
     weight: usize,
     reply: Reply,
 }
@@ -147,7 +147,7 @@ impl CommitQueue {
     /// Hands in what begins subscriptions.
     pub(crate) fn begin(&self, begins: Begins, reply: Reply) -> Result<(), Refusal> {
         let weight = 256 * (1 + begins.enters.len());
-        let submission = Submission { units: Vec::new(), begins: Some(begins), weight, reply };
+        let submission = Submission { units: Vec::new(), begins: Some(Box::new(begins)), weight, reply };
         self.put(submission, false).map_err(|(refusal, _)| refusal)
     }
 

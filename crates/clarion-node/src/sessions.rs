@@ -111,7 +111,7 @@ impl Node {
             let expired = SessionRecord::decode(&found.value)
                 .is_some_and(|record| has_expired(&record, sessions.started, clock::now()));
             if expired && let Some(client) = record::parse_session_key(&found.key) {
-                self.expire_session(&client).await?;
+                self.expire_session(client).await?;
             }
         }
         Ok(if page.len() < A_ROUND { None } else { page.last().map(|r| r.key.clone()) })

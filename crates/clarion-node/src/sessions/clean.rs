@@ -10,6 +10,7 @@ use bytes::Bytes;
 use clarion_core::durable::record;
 use clarion_core::port::store::{Reader, Record, Unit};
 use clarion_core::{Address, Refusal};
+use tokio::time::timeout;
 
 /// Records that are read or removed at once.
 const PAGE: usize = 256;
@@ -23,7 +24,9 @@ pub(crate) async fn run(node: Node) {
                 Ok(()) => again = false,
                 Err(error) => {
                     tracing::debug!(%error, "cleaning up after sessions");
-                    tokio::time::sleep(node.config().sweep_interval).await;
+                    let patience = node.config().sweep_interval;
+                    // Whoever comes meanwhile is cleaned up after with all the others.
+                    let _ = timeout(patience, node.inner.sessions.note.notified()).await;
                     continue;
                 }
             }

@@ -176,9 +176,7 @@ impl Shard {
         list_dirty(session, &mut state.dirty);
         self.context.mailbox.nudge();
         self.list_stored(state, key);
-        for (slot, _) in flight.logs {
-            self.tail_moved(state, key, slot);
-        }
+        self.tail_moved(state, key);
     }
 
     /// A held delivery is committed and goes out.
@@ -232,9 +230,7 @@ impl Shard {
         self.context.counters.acks.add(1);
         list_dirty(session, &mut state.dirty);
         self.list_stored(state, key);
-        if let Some(slot) = place.log.checked_sub(FIRST_LOG) {
-            self.tail_moved(state, key, slot);
-        }
+        self.tail_moved(state, key);
     }
 }
 

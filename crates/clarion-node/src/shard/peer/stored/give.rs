@@ -181,7 +181,7 @@ impl Shard {
         log: &Address,
         message: &Arc<Message>,
     ) {
-        if !state.live.get(log).is_some_and(|live| !live.logs.is_empty()) {
+        if state.live.get(log).is_none_or(|live| live.logs.is_empty()) {
             return;
         }
         let giving = self.giving(state);

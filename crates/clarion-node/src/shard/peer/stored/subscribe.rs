@@ -445,9 +445,7 @@ impl Shard {
             }
             self.owe_retained(state, key, filter, options);
         }
-        for (slot, _) in &change.starts {
-            self.tail_moved(state, key, *slot);
-        }
+        self.tail_moved(state, key);
         self.go_on_soon(state, key);
     }
 
@@ -479,7 +477,7 @@ impl Shard {
     }
 
     /// Of a log something was read or acked: tails that are of no more use go.
-    pub(super) fn tail_moved(self: &Shard, state: &mut State, key: SessionKey, _slot: u32) {
+    pub(super) fn tail_moved(&self, state: &mut State, key: SessionKey) {
         let seen = self.seen.get();
         let Some(stored) = state.sessions.get_mut(key).and_then(Stored::of) else { return };
         if stored.tails == 0 || stored.settling.is_some() || stored.flight.is_some() {
