@@ -13,6 +13,7 @@ mod inbound;
 mod pages;
 mod resume;
 mod subscribe;
+mod view;
 
 pub(in crate::shard) use inbound::Once;
 pub(in crate::shard) use subscribe::Settling;

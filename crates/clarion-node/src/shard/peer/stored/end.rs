@@ -70,6 +70,7 @@ impl Shard {
         expiry_s: u32,
     ) {
         let Some(mut stored) = peer.stored.take() else { return };
+        self.context.counters.stored_attached.sub(1);
         let units = stored.last_units(&peer.client, outs, expiry_s, self.seen.get());
         let number = stored.number();
         let (guard, sessions) = (stored.guard, self.context.sessions.clone());

@@ -148,6 +148,7 @@ impl Shard {
         session.credit = session.credit.map(|credit| credit.saturating_sub(used));
         if let Some(peer) = super::PeerState::of(session) {
             peer.stored = Some(Box::new(stored));
+            self.context.counters.stored_attached.add(1);
         }
         for slot in slots {
             self.enter_stored(state, key, slot);
