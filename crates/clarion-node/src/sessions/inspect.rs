@@ -8,7 +8,7 @@ use crate::attach::SessionRef;
 use crate::clock;
 use crate::node::{Node, store_refusal};
 use clarion_core::durable::record::{self, InboundRecord, OwedRecord, SessionRecord, WindowRecord};
-use clarion_core::durable::subs::{PENDING, StoredSub};
+use clarion_core::durable::subs::{PENDING, StoredSub, Tail};
 use clarion_core::port::peer::{Out, OutState};
 use clarion_core::port::store::{Head, ReadRange, Reader};
 use clarion_core::{Address, Cursor, Epoch, Millis, Principal, Refusal, Seq};
@@ -61,12 +61,15 @@ pub struct CursorDetails {
     pub lag_ms: Option<u64>,
 }
 
+/// A subscription by its slot, with the history that its cursor counts in and the cursor, if it has one.
+type ViewedSub = (u32, StoredSub, Option<(Epoch, Cursor)>);
+
 /// A session's own state, from its shard or from the store.
 #[derive(Default)]
 pub(crate) struct SessionView {
     pub(crate) subscriptions: usize,
-    /// By slot, with the cursor of each that has one.
-    pub(crate) subs: Vec<(u32, StoredSub, Option<(Epoch, Cursor)>)>,
+    /// By slot.
+    pub(crate) subs: Vec<ViewedSub>,
     pub(crate) next: Option<u32>,
     qos1: usize,
     qos2: usize,
@@ -194,7 +197,7 @@ impl Node {
 
     async fn with_cursors(
         &self,
-        subs: Vec<(u32, StoredSub, Option<(Epoch, Cursor)>)>,
+        subs: Vec<ViewedSub>,
         settled: Option<Millis>,
     ) -> Result<Vec<SubscriptionDetails>, Refusal> {
         let logs: Vec<Option<Address>> = subs.iter().map(|(_, sub, _)| cursor_log(sub)).collect();
@@ -271,6 +274,12 @@ impl SubscriptionDetails {
     /// When it was made; `None` = it is being made.
     pub fn since(&self) -> Option<Millis> {
         Some(self.sub.since).filter(|since| *since != PENDING)
+    }
+
+    /// How it ended, if it has, and when; `None` = that is being stored.
+    pub fn tail(&self) -> Option<(Option<Millis>, Tail)> {
+        let tail = self.sub.tail?;
+        Some((Some(tail.at).filter(|at| *at != PENDING), tail))
     }
 
     /// The log that it reads by itself.
