@@ -15,11 +15,15 @@ use clarion_core::port::peer::OutState;
 use clarion_core::port::store::{Change, Expect, Head, Move, Reader, Unit};
 use clarion_core::start::From;
 use clarion_core::{Address, Code, Cursor, Epoch, Millis, Principal, Refusal, Seq};
+use std::time::Duration;
 
 /// Sessions that are read at once.
 const PAGE: usize = 256;
 /// Records that one request looks at, of sessions and of their subscriptions, so that one that matches little ends too.
 const LOOKED_MAX: usize = 10_000;
+
+/// The end of a connection is committed within this time, or its session counts as attached.
+const ENDING: Duration = Duration::from_secs(2);
 
 /// A stored session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,16 +173,24 @@ impl Node {
         Self::check_admin(principal, None)?;
         self.check_taking()?;
         self.stored_session(client).await?;
-        let guard = match self.inner.sessions.locks.try_lock(client) {
-            Some(guard) => guard,
-            None if force => self.hold_session(&client.into(), CloseReason::Kicked).await,
-            None => {
-                let why = "the session is attached; it is closed with 'force'";
-                return Err(Refusal::new(Code::Conflict, why));
-            }
+        let guard = if force {
+            self.hold_session(&client.into(), CloseReason::Kicked).await
+        } else {
+            self.hold_unattached(client).await?
         };
         let (node, client, filter) = (self.clone(), client.to_owned(), filter.to_owned());
         to_the_end(guard, async move { node.move_held(&client, &filter, to).await }).await
+    }
+
+    /// Has a session that is not attached. Its last connection may have ended so lately that this is not committed yet.
+    async fn hold_unattached(&self, client: &str) -> Result<SessionGuard, Refusal> {
+        let (clients, locks) = (&self.inner.clients, &self.inner.sessions.locks);
+        if clients.holder(client).is_none()
+            && let Ok(guard) = tokio::time::timeout(ENDING, locks.lock_quietly(client)).await
+        {
+            return Ok(guard);
+        }
+        Err(Refusal::new(Code::Conflict, "the session is attached; it is closed with 'force'"))
     }
 
     /// The same of a session that nobody else has.

@@ -153,7 +153,7 @@ fn sessions_topics_and_filters_are_counted() {
     let mut server = Server::builder().set("store.sweep_interval", "100ms").start();
     away(&server, "one", &[("c/1", 1), ("c/+", 1), ("c/#", 1)]);
     away(&server, "two", &[("c/1", 1)]);
-    let short = Options::new(V5, "short").clean(false).with(prop::session_expiry(1));
+    let short = Options::new(V5, "short").clean(false).with(prop::session_expiry(1_u32));
     short.connect(server.listener("mqtt")).disconnect();
     let mut api = Api::of(&server);
     wait_for("the expiry", || api.metric("clarion_stored_sessions_expired_total") == 1);
