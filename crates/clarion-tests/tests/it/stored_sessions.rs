@@ -100,6 +100,7 @@ fn they_are_listed_with_what_they_are() {
     let forever = forever.connect(server.listener("mqtt"));
     forever.disconnect();
     let _clean = client(&server, "clean");
+    wait_ended(&mut api, "a%2F%C3%A4%20b");
     let all = listed(&mut api, "limit=100");
     assert_eq!(ids(&all), ["a/ä b", "b", "c"], "in the order of client ids");
     let [away, there, forever] = &all[..] else { unreachable!("three") };
