@@ -36,6 +36,7 @@ mod shares;
 mod status;
 mod sweeper;
 mod sys;
+mod wills;
 
 pub use ack::AckPosition;
 pub use admin::{Presence, SessionInfo, SessionPage};

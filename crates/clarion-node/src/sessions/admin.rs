@@ -71,6 +71,17 @@ pub(super) fn no_session() -> Refusal {
 }
 
 impl Node {
+    /// Whether a session has ended, though it may not be swept yet.
+    pub(super) fn has_expired(&self, client: &str, session: &SessionRecord) -> bool {
+        !self.has_client(client, session)
+            && super::has_expired(session, self.inner.sessions.started, clock::now())
+    }
+
+    /// Whether a session's client is connected. A record without an end is also what a crash leaves.
+    fn has_client(&self, client: &str, session: &SessionRecord) -> bool {
+        session.ended_at.is_none() && self.inner.clients.holder(client).is_some()
+    }
+
     /// What is told of a session.
     pub(super) fn told(
         &self,
@@ -78,9 +89,11 @@ impl Node {
         session: &SessionRecord,
         subscriptions: usize,
     ) -> StoredSession {
-        let attached = session.ended_at.is_none() && self.inner.clients.holder(client).is_some();
+        let attached = self.has_client(client, session);
         let lives = u64::from(session.expiry_s) * 1000;
-        let ends = session.ended_at.filter(|_| session.expiry_s != u32::MAX);
+        // Of one that the server ended without, its time counts from the start.
+        let began = session.ended_at.or((!attached).then_some(self.inner.sessions.started));
+        let ends = began.filter(|_| session.expiry_s != u32::MAX);
         StoredSession {
             client_id: client.to_owned(),
             user: session.user.as_deref().map(str::to_owned),
@@ -116,10 +129,10 @@ impl Node {
             let ended = page.len() < PAGE;
             for found in page {
                 let session = SessionRecord::decode(&found.value)
-                    .filter(|session| user.is_none_or(|user| session.user.as_deref() == Some(user)))
-                    .filter(|session| !super::has_expired(session, clock::now()));
-                if let Some((session, client)) = session.zip(record::parse_session_key(&found.key))
-                {
+                    .filter(|session| user.is_none_or(|own| session.user.as_deref() == Some(own)))
+                    .zip(record::parse_session_key(&found.key))
+                    .filter(|(session, client)| !self.has_expired(client, session));
+                if let Some((session, client)) = session {
                     if sessions.len() >= limit || looked >= LOOKED_MAX {
                         return Ok(StoredSessionPage { sessions, next: place(&after) });
                     }

@@ -260,7 +260,7 @@ impl Node {
         client: &str,
     ) -> Result<(SessionRecord, u64), Refusal> {
         let found = self.session_record(client).await?;
-        let found = found.filter(|(session, _)| !super::has_expired(session, clock::now()));
+        let found = found.filter(|(session, _)| !self.has_expired(client, session));
         found.ok_or_else(super::admin::no_session)
     }
 }

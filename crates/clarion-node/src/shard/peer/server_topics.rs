@@ -23,7 +23,7 @@ impl Shard {
     ) {
         for topic in self.context.sys.matching(filter) {
             while let Some(message) = self.context.sys.get(&topic) {
-                match self.give_retained(key, filter, &message, options) {
+                match self.give_retained(key, filter, &message, (options, false)) {
                     Step::Done => break,
                     Step::Over => return,
                     Step::Wait(room) => room.notified().await,

@@ -11,6 +11,7 @@ mod flush;
 mod give;
 mod inbound;
 mod pages;
+mod replay;
 mod resume;
 mod subscribe;
 mod view;
@@ -22,11 +23,14 @@ use super::PeerState;
 use crate::sessions::SessionGuard;
 use crate::shard::session::Session;
 use crate::shard::{SessionKey, Shard, State};
-use clarion_core::durable::record::{InboundRecord, SessionRecord};
+use clarion_core::durable::commits::WindowCommits;
+use clarion_core::durable::inbound::Inbounds;
+use clarion_core::durable::record::SessionRecord;
 use clarion_core::durable::subs::{Merged, Subs};
 use clarion_core::port::peer::Place;
 use clarion_core::subscription::Subscription;
 use clarion_core::{Address, Cursor, Epoch, Message, Seq};
+use replay::Replay;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -96,7 +100,7 @@ struct Held {
 
 /// See the module.
 pub(in crate::shard) struct Stored {
-    guard: SessionGuard,
+    guard: Arc<SessionGuard>,
     record: SessionRecord,
     version: u64,
     subs: Subs,
@@ -105,8 +109,12 @@ pub(in crate::shard) struct Stored {
     turn: u16,
     /// Unsubscribed, but not at their end.
     tails: usize,
-    /// Logs, and records of retained messages, that only what is out stands in.
-    orphans: Vec<Box<str>>,
+    /// Logs, and keys of retained messages, that only what is out stands in.
+    orphans: HashMap<u32, Box<str>>,
+    last_orphan: u32,
+    /// Retained messages that are given, in order.
+    replays: Vec<Replay>,
+    owed_dirty: bool,
     /// Logs that are behind, in the order in which they get a page.
     behind: VecDeque<u32>,
     reading: u32,
@@ -118,15 +126,15 @@ pub(in crate::shard) struct Stored {
     resending: bool,
     /// QoS 1 deliveries that may have been sent before a crash: so many of what comes first.
     doubtful: u32,
-    /// The client's own QoS 2 publishes, by packet id.
-    inbound: HashMap<u16, InboundRecord>,
+    /// The client's own QoS 2 publishes.
+    inbound: Inbounds,
     /// Logs with unwritten acks.
     dirty: Vec<u32>,
     window_dirty: bool,
+    /// What waits for the window to be committed.
+    commits: WindowCommits,
     /// It is in a list of those that write.
     listed: bool,
-    /// Received by the client; PUBREL follows.
-    received: Vec<u16>,
     flight: Option<Flight>,
     /// A SUBSCRIBE or UNSUBSCRIBE is being committed: nothing more is heard.
     pub(super) settling: Option<Box<Settling>>,
@@ -134,10 +142,9 @@ pub(in crate::shard) struct Stored {
 
 /// What is being written.
 struct Flight {
-    held: usize,
-    received: Vec<u16>,
     logs: Vec<(u32, u16)>,
     window: bool,
+    owed: bool,
 }
 
 impl Stored {
@@ -154,6 +161,11 @@ impl Stored {
     /// Its number.
     pub(in crate::shard) fn number(&self) -> u64 {
         self.record.number
+    }
+
+    /// Who has its client id.
+    pub(super) fn owner(&self) -> Option<Arc<str>> {
+        self.record.owner.as_deref().map(Into::into)
     }
 
     fn log(&mut self, slot: u32) -> Option<&mut Log> {
@@ -180,10 +192,10 @@ impl Stored {
 
     /// What was out is over; it counts as acked.
     fn over(&mut self, place: Place) {
-        let Some(slot) = place.log.checked_sub(FIRST_LOG).filter(|_| place.log < FIRST_ORPHAN)
-        else {
-            return;
-        };
+        if place.log >= FIRST_ORPHAN {
+            return self.step_over(place.log);
+        }
+        let Some(slot) = place.log.checked_sub(FIRST_LOG) else { return };
         if let Some(log) = self.log(slot) {
             log.out = log.out.saturating_sub(1);
             log.skip.retain(|seq| *seq != place.seq);
@@ -206,6 +218,18 @@ impl Stored {
         }
     }
 
+    /// The number of a log that only what is out stands in.
+    fn orphan(&mut self, name: &str) -> u32 {
+        loop {
+            let next = self.last_orphan.wrapping_add(1);
+            self.last_orphan = next.max(FIRST_ORPHAN);
+            if !self.orphans.contains_key(&self.last_orphan) {
+                self.orphans.insert(self.last_orphan, name.into());
+                return self.last_orphan;
+            }
+        }
+    }
+
     /// A log is behind: it gets a page in its turn.
     fn queue(&mut self, slot: u32) {
         if let Some(log) = self.log(slot)
@@ -214,6 +238,11 @@ impl Stored {
         {
             self.behind.push_back(slot);
         }
+    }
+
+    /// Whether something is to be written, sooner or later.
+    fn has_unwritten(&self) -> bool {
+        !self.dirty.is_empty() || self.window_dirty || self.owed_dirty
     }
 
     /// Whether it has subscribed to this filter, for itself.
@@ -236,19 +265,15 @@ impl Shard {
     /// What a stored session has to write is listed: cursors are written soon, a window with this tick.
     pub(super) fn list_stored(&self, state: &mut State, key: SessionKey) {
         let Some(stored) = state.sessions.get_mut(key).and_then(Stored::of) else { return };
-        if stored.flight.is_some() || stored.listed {
-            if stored.flight.is_none() && stored.window_dirty && !state.stored_now.contains(&key) {
+        if stored.flight.is_some() {
+            return;
+        }
+        if stored.commits.wants() {
+            if !state.stored_now.contains(&key) {
                 state.stored_now.push(key);
                 self.context.mailbox.nudge();
             }
-            return;
-        }
-        if stored.window_dirty {
-            stored.listed = true;
-            state.stored_now.push(key);
-            self.context.mailbox.nudge();
-        } else if !stored.dirty.is_empty() {
-            stored.listed = true;
+        } else if stored.has_unwritten() && !std::mem::replace(&mut stored.listed, true) {
             state.stored_acks.push(key);
             state.timers.acks_wait();
         }

@@ -91,7 +91,7 @@ impl Fleet {
             wait_for(what, || {
                 for (n, process) in self.processes.iter().enumerate() {
                     lines.extend(process.lines_so_far().into_iter().map(|line| (n, line)));
-                    // Nothing is written there but tracebacks.
+                    // Nothing is written there but what went wrong.
                     let errors = process.errors();
                     assert!(errors.is_empty(), "{}: {}", PROCESSES[n], errors.join("\n"));
                 }

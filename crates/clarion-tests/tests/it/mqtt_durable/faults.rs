@@ -168,6 +168,16 @@ fn assert_not_acknowledged(version: Version, client: &mut Client) {
     }
 }
 
+/// No PUBCOMP comes, whether the connection goes on or not.
+#[track_caller]
+fn assert_no_answer(client: &mut Client) {
+    client.try_send(&[0xC0, 0]);
+    match client.maybe_packet() {
+        Some(Packet::Pingresp | Packet::Disconnect { .. }) | None => {}
+        other => panic!("acknowledged: {other:?}"),
+    }
+}
+
 fn after_a_failed_sync_nothing_is_acknowledged(version: Version) {
     let shim = Shim::new();
     let mut server = shim.start();
@@ -189,7 +199,7 @@ fn after_a_failed_sync_nothing_is_acknowledged(version: Version) {
         assert_not_acknowledged(version, other);
     }
     half.ack(6, 9, 0);
-    assert_not_acknowledged(version, &mut half);
+    assert_no_answer(&mut half);
     assert_eq!(shim.get(Word::SyncsFailed), 1, "the fault was not hit");
     // A session could not be stored, so there is none; who needs none comes in.
     let refused = if version == Version::V5 { 0x88 } else { 3 };
@@ -202,6 +212,7 @@ fn after_a_failed_sync_nothing_is_acknowledged(version: Version) {
     live.subscribe(&[("live/x", 0)]);
     live.publish("live/x", "x", 0);
     assert_eq!(live.message().text(), "x");
+    assert_no_answer(&mut half);
     server.restart();
     let mut half = resume(&server, version, "half");
     half.ack(6, 9, 0);
@@ -221,8 +232,6 @@ fn after_a_failed_sync_nothing_is_acknowledged(version: Version) {
     }
     for id in ["exact", "wild"] {
         let mut session = resume(&server, version, id);
-        assert_eq!(session.texts(20), numbers(0..20), "what was acknowledged comes first");
-        assert_eq!(session.message().text(), "half");
         client(&server, version, "marker").publish("a", "mark", 2);
         let mut rest = Vec::new();
         loop {
@@ -231,13 +240,19 @@ fn after_a_failed_sync_nothing_is_acknowledged(version: Version) {
                 text => rest.push(text),
             }
         }
+        // Of each QoS what was acknowledged comes first, once and in order.
+        for acked in [numbers(0..10), numbers(10..20)] {
+            let (found, others) = rest.into_iter().partition(|text| acked.contains(text));
+            assert_eq!(acked, found as Vec<String>);
+            rest = others;
+        }
         rest.sort();
         // Of QoS 1 both may have been stored.
         let mut once = rest.clone();
         once.dedup();
-        assert_eq!(once, ["100", "101", "102", "103"]);
-        let twice = |text: &str| rest.iter().filter(|found| *found == text).count() > 1;
-        assert!(!twice("101") && !twice("103"), "QoS 2 comes once: {rest:?}");
+        assert_eq!(once, ["100", "101", "102", "103", "half"]);
+        let twice = |text: &&str| rest.iter().filter(|found| found == text).count() > 1;
+        assert!(!["101", "103", "half"].iter().any(twice), "QoS 2 comes once: {rest:?}");
     }
     assert_no_panic(&server);
 }
@@ -263,7 +278,8 @@ fn a_disk_that_has_no_room_is_told(version: Version) {
         let id = 1000 + n as u16;
         writer.send(&publish(version, &to("full/a", id, qos)));
         match writer.maybe_packet() {
-            Some(Packet::Ack { kind, id: i, reason: 0x97, .. }) if version == Version::V5 => {
+            // Of the first one nobody knows whether it is stored; then there is no store, or no room in it.
+            Some(Packet::Ack { kind, id: i, reason: 0x80.., .. }) if version == Version::V5 => {
                 assert_eq!((kind, i), (3 + qos, id));
                 writer.quiet();
             }
@@ -277,7 +293,7 @@ fn a_disk_that_has_no_room_is_told(version: Version) {
         assert_eq!(session.texts(100), numbers(0..100), "what is there is given");
         session.quiet();
     }
-    // Room again: at the latest after a restart all is well, and nothing that was refused is there.
+    // Room again: at the latest after a restart all is well. What was refused is there at most once.
     shim.set(Word::WriteErrno, 0);
     server.restart();
     drop(sessions);
@@ -292,6 +308,9 @@ fn a_disk_that_has_no_room_is_told(version: Version) {
                 text => again.push(text.parse::<u32>().expect("a number")),
             }
         }
+        let refused: Vec<u32> = again.iter().copied().filter(|n| *n >= 1000).collect();
+        assert!(refused.len() <= 4 && refused.is_sorted(), "{refused:?}");
+        again.retain(|n| *n < 1000);
         assert!(again.is_sorted() && again.iter().all(|n| *n < 100), "{again:?}");
     }
     assert_no_panic(&server);

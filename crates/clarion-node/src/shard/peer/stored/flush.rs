@@ -52,13 +52,11 @@ impl Stored {
     }
 
     pub(super) fn log_name(&self, log: u32) -> Option<&str> {
-        match log.checked_sub(FIRST_ORPHAN) {
-            Some(orphan) => self.orphans.get(orphan as usize).map(|name| &**name),
-            None => {
-                let slot = log.checked_sub(FIRST_LOG)?;
-                Some(self.logs.get(slot as usize)?.as_ref()?.channel.as_str())
-            }
+        if log >= FIRST_ORPHAN {
+            return self.orphans.get(&log).map(|name| &**name);
         }
+        let slot = log.checked_sub(FIRST_LOG)?;
+        Some(self.logs.get(slot as usize)?.as_ref()?.channel.as_str())
     }
 
     /// The units of a flush; the received ones count as acked with it.
@@ -76,6 +74,10 @@ impl Stored {
         if !moves.is_empty() {
             units.push(Unit::Ack { reader: Reader::session(number), moves });
         }
+        let owed = std::mem::take(&mut self.owed_dirty);
+        if owed {
+            units.push(self.owed_unit(&[]));
+        }
         let window = std::mem::take(&mut self.window_dirty);
         if window {
             let key = record::window_key(number);
@@ -86,8 +88,8 @@ impl Stored {
                 put(key, record.encode())
             });
         }
-        let received = std::mem::take(&mut self.received);
-        self.flight = Some(Flight { held: self.held.len(), received, logs, window });
+        self.commits.begin();
+        self.flight = Some(Flight { logs, window, owed });
         units
     }
 }
@@ -144,10 +146,12 @@ impl Shard {
         let Some(session) = state.sessions.get_mut(key) else { return };
         let Some(stored) = Stored::of(session) else { return };
         let Some(flight) = stored.flight.take() else { return };
+        let allowed = stored.commits.end(committed);
         if !committed {
             stored.fly_again(flight);
-            stored.listed = true;
-            state.stored_acks.push(key);
+            if !std::mem::replace(&mut stored.listed, true) {
+                state.stored_acks.push(key);
+            }
             state.timers.acks_failed();
             return;
         }
@@ -156,14 +160,15 @@ impl Shard {
                 self.context.trimmable.note(&log.channel);
             }
         }
-        let held: Vec<Held> = stored.held.drain(..flight.held.min(stored.held.len())).collect();
+        let held: Vec<Held> =
+            stored.held.drain(..allowed.send.len().min(stored.held.len())).collect();
         if session.closing.is_none() {
             for one in held {
                 self.give_held(&giving, session, one);
             }
             let Session { outlet, outbox, .. } = &mut *session;
             if let Some(peer) = outlet.peer() {
-                for number in flight.received {
+                for number in allowed.release {
                     peer.released(number, outbox.control());
                 }
             }
@@ -193,6 +198,7 @@ impl Shard {
         if let Some(stored) = Stored::of(session) {
             stored.qos2 = stored.qos2.saturating_sub(1);
             stored.window_dirty = true;
+            stored.commits.freed(place);
             stored.over(place);
         }
     }
@@ -202,7 +208,7 @@ impl Shard {
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
         let Some(stored) = state.sessions.get_mut(key).and_then(Stored::of) else { return };
-        stored.received.push(number);
+        stored.commits.received(number);
         stored.window_dirty = true;
         self.list_stored(state, key);
     }
@@ -220,6 +226,7 @@ impl Shard {
         if exactly_once {
             stored.qos2 = stored.qos2.saturating_sub(1);
             stored.window_dirty = true;
+            stored.commits.freed(place);
         }
         stored.over(place);
         self.context.counters.acks.add(1);
@@ -242,7 +249,6 @@ impl Stored {
             }
         }
         self.window_dirty |= flight.window;
-        let later = std::mem::replace(&mut self.received, flight.received);
-        self.received.extend(later);
+        self.owed_dirty |= flight.owed;
     }
 }

@@ -9,8 +9,11 @@ use crate::durable::Known;
 use crate::retained;
 use crate::sessions::{LoadedLog, Opened};
 use crate::shard::deliver::list_dirty;
+use crate::shard::peer::PeerState;
 use crate::shard::session::Session;
 use crate::shard::{SessionKey, Shard, State};
+use clarion_core::durable::commits::{Again, WindowCommits, again};
+use clarion_core::durable::inbound::Inbounds;
 use clarion_core::durable::subs::{Choice, Merged, StoredSub, Subs};
 use clarion_core::port::outlet::CloseReason;
 use clarion_core::port::peer::{Out, OutState, Place, Resumed, Verdict};
@@ -19,8 +22,7 @@ use clarion_core::{Address, Cursor, Message};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
-/// Heads, and messages that go again, that are read at once.
-const READ_AT_ONCE: usize = 64;
+/// Heads that are read at once.
 const HEADS_AT_ONCE: usize = 1000;
 
 impl Stored {
@@ -34,7 +36,10 @@ impl Stored {
             logs: Vec::new(),
             turn: 0,
             tails: 0,
-            orphans: Vec::new(),
+            orphans: HashMap::new(),
+            last_orphan: FIRST_ORPHAN,
+            replays: Vec::new(),
+            owed_dirty: false,
             behind: VecDeque::new(),
             reading: 0,
             held: VecDeque::new(),
@@ -42,14 +47,17 @@ impl Stored {
             qos2: 0,
             resending: false,
             doubtful: if crashed { window } else { 0 },
-            inbound,
+            inbound: Inbounds::default(),
             dirty: Vec::new(),
             window_dirty: false,
+            commits: WindowCommits::default(),
             listed: false,
-            received: Vec::new(),
             flight: None,
             settling: None,
         };
+        for (id, record) in inbound {
+            stored.load_inbound(id, record);
+        }
         let mut slots = HashMap::new();
         for (slot, sub, loaded) in subs {
             if let Some(channel) = sub.channel().filter(|_| loaded.is_some()) {
@@ -60,6 +68,10 @@ impl Stored {
             stored.subs.put(slot, sub);
         }
         let outs = out.outs.iter().filter_map(|one| {
+            // Whether there is a body shows when it is read.
+            if again(one.state, crashed, true) == Again::Read {
+                return None;
+            }
             let name = out.logs.get(one.place.log as usize)?;
             let log = match slots.get(&**name) {
                 Some(slot) => slot + FIRST_LOG,
@@ -80,14 +92,6 @@ impl Stored {
         }
         stored.resending = !outs.is_empty();
         (stored, outs)
-    }
-
-    fn orphan(&mut self, name: &str) -> u32 {
-        let at = self.orphans.iter().position(|known| **known == *name).unwrap_or_else(|| {
-            self.orphans.push(name.into());
-            self.orphans.len() - 1
-        });
-        FIRST_ORPHAN + at as u32
     }
 
     /// A log's head is known: it begins where its cursor stands.
@@ -144,9 +148,10 @@ impl Shard {
                 Verdict::Gone => sub.options.check = true,
             }
         }
-        let used = u32::try_from(outs.len()).unwrap_or(u32::MAX);
-        session.credit = session.credit.map(|credit| credit.saturating_sub(used));
-        if let Some(peer) = super::PeerState::of(session) {
+        for (filter, options, after) in &owed.filters {
+            stored.owe_again(filter, *options, after.clone());
+        }
+        if let Some(peer) = PeerState::of(session) {
             peer.stored = Some(Box::new(stored));
             self.context.counters.stored_attached.add(1);
         }
@@ -208,7 +213,7 @@ impl Shard {
             };
             let durable = &self.context.planner.durable;
             for ((_, _, channel), head) in part.iter().zip(&heads) {
-                durable.learn(channel, head);
+                durable.learn(channel, (*head).into());
             }
             let known = durable.known(part.iter().map(|(_, _, channel)| channel));
             let Some(session) = state.sessions.get_mut(key) else { return };
@@ -224,27 +229,17 @@ impl Shard {
         }
     }
 
-    /// Sends again what is out since an earlier connection.
+    /// Sends again what is out since an earlier connection, as the window of this one lets it through.
     async fn resend(self: Rc<Self>, key: SessionKey, outs: Vec<Out>) {
-        for part in outs.chunks(READ_AT_ONCE) {
-            if !self.has_room(key).await {
+        for out in &outs {
+            let Ok(message) = self.read_out(key, out).await else {
+                self.close_session(&mut self.state.borrow_mut(), key, CloseReason::Store);
+                return self.context.mailbox.nudge();
+            };
+            if !self.has_place_again(key).await {
                 return;
             }
-            let mut found = Vec::with_capacity(part.len());
-            for out in part {
-                match self.read_out(key, out).await {
-                    Ok(message) => found.push(message),
-                    Err(()) => {
-                        self.close_session(&mut self.state.borrow_mut(), key, CloseReason::Store);
-                        return self.context.mailbox.nudge();
-                    }
-                }
-            }
-            let mut guard = self.state.borrow_mut();
-            for (out, message) in part.iter().zip(found) {
-                self.send_again(&mut guard, key, out, message);
-            }
-            drop(guard);
+            self.send_again(&mut self.state.borrow_mut(), key, out, message);
             self.context.mailbox.nudge();
         }
         let mut guard = self.state.borrow_mut();
@@ -257,6 +252,23 @@ impl Shard {
         self.mark_dirty(state, key);
         drop(guard);
         self.context.mailbox.nudge();
+    }
+
+    /// Waits for a place in the window and room in the outbox. `false` when the session has ended.
+    async fn has_place_again(&self, key: SessionKey) -> bool {
+        while self.has_room(key).await {
+            let room = {
+                let mut state = self.state.borrow_mut();
+                let Some(session) = state.sessions.get_mut(key) else { return false };
+                if session.credit != Some(0) {
+                    return true;
+                }
+                let Some(peer) = PeerState::of(session) else { return false };
+                peer.room.clone()
+            };
+            room.notified().await;
+        }
+        false
     }
 
     /// What is out under a number, whatever its life; `None` = it is gone.
@@ -300,6 +312,7 @@ impl Shard {
         if session.closing.is_some() {
             return;
         }
+        session.credit = session.credit.map(|credit| credit.saturating_sub(1));
         if out.state == OutState::Released {
             let Session { outlet, outbox, .. } = session;
             if let Some(peer) = outlet.peer() {
@@ -344,7 +357,7 @@ impl Shard {
         match exactly_once {
             Some(true) => {
                 if let Some(stored) = Stored::of(session) {
-                    stored.received.push(out.number);
+                    stored.commits.received(out.number);
                     stored.window_dirty = true;
                 }
             }

@@ -6,11 +6,10 @@
 
 use super::{FEED, Log, Stored};
 use crate::committer::{Begins, CommitAnswer, Reply};
-use crate::durable;
+use crate::durable::{self, Known};
 use crate::sessions::{delete, put};
 use crate::shard::deliver::list_dirty;
 use crate::shard::live::LogEntry;
-use crate::shard::peer::PeerState;
 use crate::shard::peer::subscribe::TopicSub;
 use crate::shard::session::Session;
 use crate::shard::{SessionKey, Shard, State};
@@ -52,6 +51,8 @@ pub(in crate::shard) struct Change {
     enters: Vec<Address>,
     /// Logs that nobody of this session reads any more.
     leaves: Vec<Address>,
+    /// What is retained and owed then.
+    owed: Option<Unit>,
 }
 
 /// A chunk of subscriptions as it will be.
@@ -149,7 +150,7 @@ impl Stored {
     }
 
     /// The cursor of a log has begun, or its head is known.
-    fn started(&mut self, slot: u32, (epoch, last): (Epoch, Seq)) {
+    fn started(&mut self, slot: u32, Known { epoch, last, .. }: Known) {
         let Some(log) = self.log(slot) else { return };
         if log.sub.is_entering() {
             log.cursor = Cursor::at(last);
@@ -175,6 +176,7 @@ fn units(number: u64, chunks: Vec<Chunk>, change: &Change, at: Millis) -> Vec<Un
             put(key, record::encode_chunk(&subs))
         });
     }
+    units.extend(change.owed.clone());
     for (_, channel) in &change.starts {
         units.push(Unit::Start { reader: reader.clone(), channel: channel.clone() });
     }
@@ -240,9 +242,8 @@ impl Shard {
         &self,
         state: &mut State,
         key: SessionKey,
-        peer: &PeerState,
+        stored: &Stored,
     ) {
-        let Some(stored) = &peer.stored else { return };
         for (slot, sub) in stored.subs.iter().filter(|(_, sub)| sub.tail.is_none()) {
             self.forget_topic(state, key, &sub.filter, sub.share.as_deref());
             if let Some(Some(log)) = stored.logs.get(slot as usize) {
@@ -355,11 +356,14 @@ impl Shard {
     }
 
     /// Has a change committed; the client is told then.
-    fn commit_change(self: &Rc<Self>, key: SessionKey, change: Change, settling: Settling) {
+    fn commit_change(self: &Rc<Self>, key: SessionKey, mut change: Change, settling: Settling) {
         let planned = {
             let mut state = self.state.borrow_mut();
             let Some(session) = state.sessions.get_mut(key) else { return };
             let Some(stored) = Stored::of(session) else { return };
+            if !settling.retained.is_empty() {
+                change.owed = Some(stored.owed_unit(&settling.retained));
+            }
             let planned = (stored.number(), stored.chunks(&change.slots));
             let heard = matches!(settling.told, Told::Nothing);
             if !heard {
@@ -417,25 +421,28 @@ impl Shard {
         };
         self.leave_interest(&change.leaves);
         let heads = results.iter().filter_map(|done| match done {
-            Done::Started { epoch, last, .. } => Some((*epoch, *last)),
+            Done::Started { epoch, last, at } => {
+                Some(Known { epoch: *epoch, last: *last, last_at: *at })
+            }
             _ => None,
         });
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
         let Some(session) = state.sessions.get_mut(key) else { return };
         let Some(stored) = Stored::of(session) else { return };
-        for slot in &change.slots {
-            if let Some(sub) = stored.subs.get_mut(*slot) {
-                sub.settle(at);
-            }
-        }
-        for ((slot, _), head) in change.starts.iter().zip(heads) {
+        stored.subs.settle(change.slots.iter().copied(), at);
+        for ((slot, channel), head) in change.starts.iter().zip(heads) {
+            // Nothing in it is later than the beginning.
+            self.context.planner.durable.learn(channel, head);
             stored.started(*slot, head);
         }
         let settling = stored.settling.take();
         let retained = settling.map_or(Vec::new(), |settling| tell(session, *settling, true));
         list_dirty(session, &mut state.dirty);
         for (filter, options) in retained {
+            if let Some(stored) = state.sessions.get_mut(key).and_then(Stored::of) {
+                stored.owe(&filter, options);
+            }
             self.owe_retained(state, key, filter, options);
         }
         for (slot, _) in &change.starts {

@@ -14,6 +14,7 @@ finish what is under way). Prints one line per event:
 
 import sys
 import threading
+import traceback
 
 from paho.mqtt import client as mqtt
 from paho.mqtt.packettypes import PacketTypes
@@ -26,6 +27,8 @@ PADDING = " " + "x" * 100
 VERSION = {1: mqtt.MQTTv311, 2: mqtt.MQTTv5}
 FILTERS = {1: ["crash/1/paho", "crash/1/js"], 2: ["crash/2/+"]}
 output = threading.Lock()
+# In one line, as all that it says.
+threading.excepthook = lambda failed: say("failed", repr(traceback.format_exception(*failed[:3])))
 
 
 def say(*words):
@@ -110,7 +113,8 @@ class Publisher(Link):
             self.client.publish(f"crash/{self.qos}/{NAME}", payload, self.qos)
 
     def on_publish(self, _client, _data, _mid, reason, _properties):
-        assert not reason.is_failure, reason
+        # A PUBREL that is said again may be of an id that the server has let go: it is answered, and says so.
+        assert not reason.is_failure or reason.value == 0x92, reason
         self.acked += 1
         if self.acked % 20 == 0:
             say("acked", self.qos, self.acked)
