@@ -53,6 +53,11 @@ pub(crate) fn spawn(node: Node) -> tokio::task::JoinHandle<()> {
         let mut retained_after = None;
         let mut sessions_after = None;
         loop {
+            if node.inner.sessions.count().is_none()
+                && let Err(error) = node.count_sessions().await
+            {
+                tracing::debug!(%error, "counting sessions");
+            }
             rounds.tick().await;
             sweep_store(&node).await;
             trim_all(&node).await;

@@ -90,6 +90,7 @@ impl Node {
         }
         let mut units = vec![
             Unit::Forget { reader: Reader::session(number), channel: None },
+            delete(record::client_key(number)),
             delete(record::window_key(number)),
             delete(record::owed_key(number)),
         ];

@@ -203,9 +203,16 @@ impl Node {
         if let Some((old, _)) = discarded {
             units.push(put(record::gone_key(old), Bytes::new()));
         }
+        if !present {
+            let client = Bytes::copy_from_slice(plan.client_id.as_bytes());
+            units.push(put(record::client_key(number), client));
+        }
         units.extend(will);
         if let Some(Done::Recorded(version)) = self.commit(units).await?.first() {
             opened.version = *version;
+        }
+        if !present {
+            self.inner.sessions.born(number);
         }
         if let Some((old, _)) = discarded {
             self.inner.sessions.is_gone(old);
@@ -243,7 +250,7 @@ impl Node {
         Ok(())
     }
 
-    async fn all_records(&self, prefix: Bytes) -> Result<Vec<Record>, Refusal> {
+    pub(super) async fn all_records(&self, prefix: Bytes) -> Result<Vec<Record>, Refusal> {
         let mut all: Vec<Record> = Vec::new();
         loop {
             let after = all.last().map(|record| record.key.clone());

@@ -14,6 +14,7 @@ mod pages;
 mod replay;
 mod resume;
 mod subscribe;
+mod view;
 
 pub(in crate::shard) use inbound::Once;
 pub(in crate::shard) use subscribe::Settling;

@@ -101,6 +101,7 @@ impl Shard {
         will: Option<Unit>,
         leaves: Option<SessionKey>,
     ) {
+        self.context.counters.stored_attached.sub(1);
         let client = stored.guard.client().clone();
         let mut units = stored.last_units(&client, outs, expiry_s, self.seen.get());
         units.extend(will);

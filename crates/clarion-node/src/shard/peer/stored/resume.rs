@@ -153,6 +153,7 @@ impl Shard {
         }
         if let Some(peer) = PeerState::of(session) {
             peer.stored = Some(Box::new(stored));
+            self.context.counters.stored_attached.add(1);
         }
         for slot in slots {
             self.enter_stored(state, key, slot);
