@@ -147,7 +147,8 @@ impl CommitQueue {
     /// Hands in what begins subscriptions.
     pub(crate) fn begin(&self, begins: Begins, reply: Reply) -> Result<(), Refusal> {
         let weight = 256 * (1 + begins.enters.len());
-        let submission = Submission { units: Vec::new(), begins: Some(Box::new(begins)), weight, reply };
+        let submission =
+            Submission { units: Vec::new(), begins: Some(Box::new(begins)), weight, reply };
         self.put(submission, false).map_err(|(refusal, _)| refusal)
     }
 

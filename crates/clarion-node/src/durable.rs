@@ -2,8 +2,8 @@
 //!
 //! The records `durable/<address>\0<number>` are the truth, one for each channel and reader; this is their image, complete before
 //! a listener accepts. A channel enters before the commit that makes somebody read it, and leaves only when nobody has entered
-//! since its records were found to be gone; so it never lacks what a commit says. Invariants: as above; `heads` are never ahead
-//! of what is visible. Must not know: who reads.
+//! since its records were found to be gone; so it never lacks what a commit says. Invariants: as above; a head that is known is
+//! that of all that is visible. Must not know: who reads.
 
 use crate::node::store_refusal;
 use bytes::Bytes;
@@ -15,6 +15,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 pub(crate) const PREFIX: &[u8] = b"durable/";
+
+/// Records that are read at once at the start, where every one is of another channel.
+const PAGE_MAX: usize = 1024;
+/// Logs whose heads are known: between so many and twice as many.
+const HEADS: usize = 1 << 16;
 
 /// The record that says that a reader of this number reads the channel.
 pub(crate) fn key(channel: &Address, number: u64) -> Bytes {
@@ -63,12 +68,53 @@ pub(crate) struct Known {
     pub(crate) last_at: Millis,
 }
 
+/// When a head was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked(u64);
+
+/// Two generations, so that it is bounded; `None` = a head was not read yet.
+#[derive(Debug, Default)]
+struct Heads {
+    hot: HashMap<Address, Option<Known>>,
+    cold: HashMap<Address, Option<Known>>,
+    /// How often the older generation has gone.
+    turn: u64,
+}
+
+impl Heads {
+    /// What is known of a log, which is waited for from now on.
+    fn ask(&mut self, channel: &Address) -> Option<Known> {
+        if let Some(known) = self.hot.get(channel) {
+            return *known;
+        }
+        let known = self.cold.remove(channel).flatten();
+        if self.hot.len() >= HEADS {
+            self.cold = std::mem::take(&mut self.hot);
+            self.turn += 1;
+        }
+        self.hot.insert(channel.clone(), known);
+        known
+    }
+
+    fn get_mut(&mut self, channel: &Address) -> Option<&mut Option<Known>> {
+        match self.hot.get_mut(channel) {
+            Some(known) => Some(known),
+            None => self.cold.get_mut(channel),
+        }
+    }
+
+    fn remove(&mut self, channel: &Address) {
+        self.hot.remove(channel);
+        self.cold.remove(channel);
+    }
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Durable {
     interest: RwLock<Interest>,
-    /// Logs of sessions that were here since the start; `None` = its head was not read yet.
-    heads: Mutex<HashMap<Address, Option<Known>>>,
+    /// Logs of sessions that were here lately.
+    heads: Mutex<Heads>,
     /// Of all that was committed up to this time every shard has been told.
     hinted: AtomicU64,
 }
@@ -80,21 +126,32 @@ impl Durable {
         mut each: impl FnMut(&Address),
     ) -> Result<Self, Refusal> {
         let durable = Self::default();
-        let mut after: Option<Bytes> = None;
+        let (mut after, mut limit): (Option<Bytes>, usize) = (None, 1);
         loop {
-            // One record of each channel is enough: the next look begins behind all of its readers.
             let prefix = Bytes::from_static(PREFIX);
-            let found = store.records(prefix, after, 1).await.map_err(store_refusal)?;
-            let Some(record) = found.first() else { return Ok(durable) };
-            match parse_key(&record.key) {
-                Some((channel, _)) => {
-                    each(&channel);
-                    durable.enter(&channel);
-                    let behind = [&prefix_of(&channel), &[0xff; 9][..]].concat();
-                    after = Some(behind.into());
+            let found = store.records(prefix, after.take(), limit).await.map_err(store_refusal)?;
+            let mut last: Option<Address> = None;
+            let mut again = 0;
+            for record in &found {
+                let Some((channel, _)) = parse_key(&record.key) else { continue };
+                if last.as_ref() == Some(&channel) {
+                    again += 1;
+                    continue;
                 }
-                None => after = Some(record.key.clone()),
+                each(&channel);
+                durable.enter(&channel);
+                last = Some(channel);
             }
+            if found.len() < limit {
+                return Ok(durable);
+            }
+            // One record of each channel is enough: the next look begins behind all of its readers, and is the longer the more
+            // channels have one reader only.
+            limit = if again > found.len() / 4 { 1 } else { (limit * 2).min(PAGE_MAX) };
+            after = match &last {
+                Some(channel) => Some([&prefix_of(channel), &[0xff; 9][..]].concat().into()),
+                None => found.last().map(|record| record.key.clone()),
+            };
         }
     }
 
@@ -204,7 +261,7 @@ impl Durable {
         self.hinted.load(Ordering::Acquire)
     }
 
-    fn heads(&self) -> MutexGuard<'_, HashMap<Address, Option<Known>>> {
+    fn heads(&self) -> MutexGuard<'_, Heads> {
         self.heads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -212,28 +269,28 @@ impl Durable {
     pub(crate) fn known<'a>(
         &self,
         channels: impl Iterator<Item = &'a Address>,
-    ) -> Vec<Option<Known>> {
+    ) -> (Vec<Option<Known>>, Asked) {
         let mut heads = self.heads();
-        channels
-            .map(|channel| match heads.get(channel) {
-                Some(known) => *known,
-                None => {
-                    heads.insert(channel.clone(), None);
-                    None
-                }
-            })
-            .collect()
+        let asked = Asked(heads.turn);
+        (channels.map(|channel| heads.ask(channel)).collect(), asked)
     }
 
-    /// The head of a log was read.
-    pub(crate) fn learn(&self, channel: &Address, known: Known) {
-        raise(self.heads().entry(channel.clone()).or_default(), known);
+    /// The head of a log was read after it was asked for: where the log ends now. `None` = so much was asked for meanwhile that it
+    /// may have grown unseen; ask again.
+    pub(crate) fn learn(&self, channel: &Address, known: Known, asked: Asked) -> Option<Known> {
+        let mut heads = self.heads();
+        if heads.turn > asked.0 + 1 {
+            return None;
+        }
+        let place = heads.get_mut(channel)?;
+        raise(place, known);
+        *place
     }
 
     /// These logs have grown: called when it is visible, before anybody is told.
     pub(crate) fn grew<'a>(&self, logs: impl Iterator<Item = (&'a Address, Known)>) {
         let mut heads = self.heads();
-        if heads.is_empty() {
+        if heads.hot.is_empty() && heads.cold.is_empty() {
             return;
         }
         for (channel, known) in logs {
@@ -257,6 +314,8 @@ fn raise(place: &mut Option<Known>, new: Known) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clarion_core::port::store::Batch;
+    use clarion_store::memory::{MemoryConfig, MemoryStore};
 
     fn filter(text: &str) -> Address {
         Address::parse_any(&format!("filter:{text}")).unwrap()
@@ -292,9 +351,39 @@ mod tests {
         let (durable, log) = (Durable::default(), filter("#"));
         let known = |last| Known { epoch: 1, last, last_at: last };
         durable.grew([(&log, known(3))].into_iter());
-        assert_eq!(durable.known([&log].into_iter()), [None], "nobody had asked");
+        let (heads, asked) = durable.known([&log].into_iter());
+        assert_eq!(heads, [None], "nobody had asked");
         durable.grew([(&log, known(5))].into_iter());
-        durable.learn(&log, known(4));
-        assert_eq!(durable.known([&log].into_iter()), [Some(known(5))], "the read was older");
+        assert_eq!(durable.learn(&log, known(4), asked), Some(known(5)), "the read was older");
+        assert_eq!(durable.known([&log].into_iter()).0, [Some(known(5))]);
+    }
+
+    #[test]
+    fn heads_are_bounded_and_what_may_have_grown_unseen_is_not_learned() {
+        let (durable, log) = (Durable::default(), filter("#"));
+        let known = Known { epoch: 1, last: 3, last_at: 3 };
+        let asked = durable.known([&log].into_iter()).1;
+        let others = |from: usize| (from..from + HEADS).map(|n| filter(&format!("{n}")));
+        others(0).for_each(|other| drop(durable.known([&other].into_iter())));
+        assert_eq!(durable.learn(&log, known, asked), Some(known), "it is waited for still");
+        others(HEADS).for_each(|other| drop(durable.known([&other].into_iter())));
+        assert_eq!(durable.learn(&log, known, asked), None);
+        let heads = durable.heads();
+        assert!(heads.hot.len() + heads.cold.len() <= 2 * HEADS);
+    }
+
+    #[tokio::test]
+    async fn every_channel_is_found_at_the_start_however_many_read_it() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new(MemoryConfig::default()));
+        let topic = |n: u64| Address::topic(&format!("t/{n}")).unwrap();
+        let wide = |n: u64| filter(&format!("f/{n}/#"));
+        let one = (0..3000).map(|n| key(&topic(n), n + 1));
+        let many = (0..20).flat_map(|n| (1..=n * 7 + 1).map(move |reader| key(&wide(n), reader)));
+        let put = |key| crate::sessions::put(key, Bytes::new());
+        let units: Vec<_> = one.chain(many).map(put).collect();
+        store.commit(Batch { now: 1, fence: None, units }).await.unwrap();
+        let mut told = 0;
+        let durable = Durable::load(&store, |_| told += 1).await.unwrap();
+        assert_eq!((durable.len(), told), ((3000, 20), 3020));
     }
 }

@@ -31,8 +31,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
-/// Sessions that one round of the sweeper looks at.
-const A_ROUND: usize = 1000;
+/// Sessions that are looked at, and that end, at once.
+const A_PAGE: usize = 1000;
+const AT_ONCE: usize = 64;
+/// Pages of one round of the sweeper, beside those where sessions ended.
+const A_ROUND: usize = 20;
 
 /// What the node knows of stored sessions without asking the store.
 #[derive(Default)]
@@ -124,29 +127,50 @@ impl Node {
         if !sessions.any.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let prefix = Bytes::from_static(record::SESSIONS);
-        let page = self.store().records(prefix, after, A_ROUND).await.map_err(store_refusal)?;
-        for found in &page {
-            let expired = SessionRecord::decode(&found.value)
-                .is_some_and(|record| has_expired(&record, sessions.started, clock::now()));
-            if expired && let Some(client) = record::parse_session_key(&found.key) {
-                self.expire_session(client).await?;
+        let (mut after, mut left) = (after, A_ROUND);
+        while left > 0 {
+            let prefix = Bytes::from_static(record::SESSIONS);
+            let page = self.store().records(prefix, after, A_PAGE).await.map_err(store_refusal)?;
+            let now = clock::now();
+            let over = page.iter().filter(|found| {
+                SessionRecord::decode(&found.value)
+                    .is_some_and(|record| has_expired(&record, sessions.started, now))
+            });
+            let over: Vec<_> =
+                over.filter_map(|found| record::parse_session_key(&found.key)).collect();
+            for clients in over.chunks(AT_ONCE) {
+                self.expire_sessions(clients).await?;
             }
+            if page.len() < A_PAGE {
+                return Ok(None);
+            }
+            left -= usize::from(over.is_empty());
+            after = page.last().map(|found| found.key.clone());
         }
-        Ok(if page.len() < A_ROUND { None } else { page.last().map(|r| r.key.clone()) })
+        Ok(after)
     }
 
-    async fn expire_session(&self, client: &str) -> Result<(), Refusal> {
-        // Whoever has it decides about it.
-        let Some(_guard) = self.inner.sessions.locks.try_lock(client) else { return Ok(()) };
-        let Some((session, version)) = self.session_record(client).await? else { return Ok(()) };
-        if has_expired(&session, self.inner.sessions.started, clock::now())
-            && let Some(key) = record::session_key(client)
-        {
-            self.commit(end_units(key, version, session.number)).await?;
-            self.inner.sessions.expired.fetch_add(1, Ordering::Relaxed);
-            self.inner.sessions.is_gone(session.number);
+    async fn expire_sessions<C: AsRef<str>>(&self, clients: &[C]) -> Result<(), Refusal> {
+        let sessions = &self.inner.sessions;
+        let (mut guards, mut units, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
+        for client in clients.iter().map(AsRef::as_ref) {
+            // Whoever has it decides about it.
+            let Some(guard) = sessions.locks.try_lock(client) else { continue };
+            let Some((session, version)) = self.session_record(client).await? else { continue };
+            if has_expired(&session, sessions.started, clock::now())
+                && let Some(key) = record::session_key(client)
+            {
+                units.extend(end_units(key, version, session.number));
+                numbers.push(session.number);
+                guards.push(guard);
+            }
         }
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        self.commit(units).await?;
+        sessions.expired.fetch_add(numbers.len() as u64, Ordering::Relaxed);
+        numbers.into_iter().for_each(|number| sessions.is_gone(number));
         Ok(())
     }
 
@@ -156,10 +180,10 @@ impl Node {
         let mut after = None;
         while sessions.any.load(Ordering::Relaxed) {
             let prefix = Bytes::from_static(record::SESSIONS);
-            let page = self.store().records(prefix, after, A_ROUND).await.map_err(store_refusal)?;
+            let page = self.store().records(prefix, after, A_PAGE).await.map_err(store_refusal)?;
             let numbers = page.iter().filter_map(|found| SessionRecord::decode(&found.value));
             sessions.count.found(numbers.map(|session| session.number));
-            if page.len() < A_ROUND {
+            if page.len() < A_PAGE {
                 break;
             }
             after = page.last().map(|found| found.key.clone());

@@ -9,11 +9,14 @@ use crate::node::{Node, store_refusal};
 use bytes::Bytes;
 use clarion_core::durable::record;
 use clarion_core::port::store::{Reader, Record, Unit};
-use clarion_core::{Address, Refusal};
+use clarion_core::{Address, Code, Refusal};
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 
 /// Records that are read or removed at once.
 const PAGE: usize = 256;
+/// Sessions that are cleaned up after at once: their commits go together.
+const AT_ONCE: usize = 16;
 
 /// Removes what ended sessions leave, those of earlier runs first.
 pub(crate) async fn run(node: Node) {
@@ -31,11 +34,9 @@ pub(crate) async fn run(node: Node) {
                 }
             }
         }
-        for number in node.inner.sessions.take_gone() {
-            if let Err(error) = node.clean_session(number).await {
-                tracing::debug!(%error, "cleaning up after a session");
-                again = true;
-            }
+        if let Err(error) = node.clean_sessions(node.inner.sessions.take_gone()).await {
+            tracing::debug!(%error, "cleaning up after sessions");
+            again = true;
         }
         if !again {
             node.inner.sessions.note.notified().await;
@@ -49,13 +50,33 @@ impl Node {
             let found = self.records_of(record::GONE).await?;
             let numbers: Vec<u64> =
                 found.iter().filter_map(|found| record::parse_gone_key(&found.key)).collect();
-            for number in &numbers {
-                self.clean_session(*number).await?;
-            }
-            if numbers.len() < PAGE {
+            let all = numbers.len() < PAGE;
+            self.clean_sessions(numbers).await?;
+            if all {
                 return Ok(());
             }
         }
+    }
+
+    /// Some at once; after an error the rest stays.
+    async fn clean_sessions(&self, numbers: Vec<u64>) -> Result<(), Refusal> {
+        let mut under_way: JoinSet<Result<(), Refusal>> = JoinSet::new();
+        let over = |done: Option<Result<Result<(), Refusal>, JoinError>>| match done {
+            Some(Ok(done)) => done,
+            Some(Err(error)) => Err(Refusal::new(Code::Internal, error.to_string())),
+            None => Ok(()),
+        };
+        for number in numbers {
+            if under_way.len() >= AT_ONCE {
+                over(under_way.join_next().await)?;
+            }
+            let node = self.clone();
+            under_way.spawn(async move { node.clean_session(number).await });
+        }
+        while !under_way.is_empty() {
+            over(under_way.join_next().await)?;
+        }
+        Ok(())
     }
 
     async fn records_of(&self, prefix: &[u8]) -> Result<Vec<Record>, Refusal> {

@@ -11,6 +11,8 @@ use tokio::sync::OwnedMutexGuard;
 struct Lock {
     held: Arc<tokio::sync::Mutex<()>>,
     waiting: AtomicUsize,
+    /// Guards, as the table counts them.
+    guards: AtomicUsize,
 }
 
 /// See the module.
@@ -54,7 +56,9 @@ impl SessionLocks {
     }
 
     fn place(self: &Arc<Self>, client: &Arc<str>) -> SessionGuard {
-        let lock = self.table().entry(client.clone()).or_default().clone();
+        let mut table = self.table();
+        let lock = table.entry(client.clone()).or_default().clone();
+        lock.guards.fetch_add(1, Ordering::Relaxed);
         SessionGuard { locks: self.clone(), client: client.clone(), lock, held: None }
     }
 }
@@ -84,8 +88,8 @@ impl Drop for SessionGuard {
     fn drop(&mut self) {
         self.held = None;
         let mut table = self.locks.table();
-        // The table's own and this one: nobody else has or wants it.
-        if Arc::strong_count(&self.lock) == 2 {
+        // Nobody else has or wants it.
+        if self.lock.guards.fetch_sub(1, Ordering::Relaxed) == 1 {
             table.remove(&self.client);
         }
     }

@@ -273,7 +273,7 @@ impl Node {
     ) -> Result<Vec<(u32, StoredSub, Option<LoadedLog>)>, Refusal> {
         let channels: Vec<Option<Address>> =
             subs.iter().map(|(_, sub)| sub.channel().filter(|_| sub.is_durable())).collect();
-        let known = self.inner.planner.durable.known(channels.iter().flatten());
+        let known = self.inner.planner.durable.known(channels.iter().flatten()).0;
         let mut known = known.into_iter();
         let mut asked = Vec::new();
         let mut logs: Vec<Option<LoadedLog>> = Vec::with_capacity(subs.len());

@@ -4,6 +4,7 @@
 //! the comparison. Must not know: the brokers' insides.
 
 mod broker;
+mod churn;
 mod client;
 mod compare;
 mod flow;
@@ -11,6 +12,7 @@ mod link;
 mod offline;
 mod open;
 mod pool;
+mod restart;
 mod websocket;
 
 use std::{
@@ -50,13 +52,13 @@ struct Common {
     /// The broker's host.
     #[arg(long, default_value = "127.0.0.1", global = true)]
     host: String,
-    /// The broker's port: 1883, or 8883 with --tls. With --compare and without this, clarion is started for the run.
+    /// The broker's port: 1883, or 8883 with --tls. With --compare or `churn`, and without this, clarion is started for the run.
     #[arg(long, global = true)]
     port: Option<u16>,
-    /// The protocol: 3.1, 3.1.1 or 5. By itself 3.1.1; `offline` takes 5 where the broker speaks it.
+    /// The protocol: 3.1, 3.1.1 or 5. By itself 3.1.1; `offline` takes 5 where the broker speaks it, `churn` always.
     #[arg(long, value_parser = version, global = true)]
     version: Option<Version>,
-    /// Of publishes and, unless --subscribe-qos is given, of subscriptions. By itself 0; `offline` takes 1.
+    /// Of publishes and, unless --subscribe-qos is given, of subscriptions. By itself 0; `offline` and `churn` take 1.
     #[arg(long, value_parser = qos, global = true)]
     qos: Option<Qos>,
     /// Of subscriptions.
@@ -143,6 +145,8 @@ enum Workload {
     },
     /// Messages for sessions that are away, and their way to them when they return.
     Offline(offline::Args),
+    /// Sessions that come and go in every way: whether the broker's memory and disk settle.
+    Churn(churn::Args),
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -227,13 +231,21 @@ pub(super) fn run(args: &Args, shared: &Shared<'_>) -> Result<(), BenchError> {
     if let Workload::Offline(workload) = &args.workload {
         workload.check(&args.common)?;
     }
+    if let Workload::Churn(workload) = &args.workload {
+        workload.check(&args.common)?;
+    }
     let mut voice = Voice { shared, scale: None };
     if args.common.calibrate {
         voice.calibrate()?;
     }
     match args.common.compare {
         None => {
-            let mut broker = running(&args.common, shared)?;
+            let mut broker = match &args.workload {
+                Workload::Churn(churn) if args.common.port.is_none() => {
+                    churn.start(&args.common)?
+                }
+                _ => running(&args.common, shared)?,
+            };
             measure(args, &mut broker, shared.progress, &mut |report| {
                 voice.tell(report);
                 Ok(())
@@ -343,10 +355,13 @@ fn measure(
     if let Workload::Offline(workload) = &args.workload {
         return offline::run(common, workload, broker, progress, hand);
     }
+    if let Workload::Churn(workload) = &args.workload {
+        return churn::run(common, workload, broker, progress, hand);
+    }
     let (version, qos) = (common.version.unwrap_or(Version::V311), common.qos.unwrap_or_default());
     let ground = ground(common, version, qos, broker, progress)?;
     let mut report = match &args.workload {
-        Workload::Offline(_) => return Ok(()),
+        Workload::Offline(_) | Workload::Churn(_) => return Ok(()),
         Workload::Fanout { subscribers, messages, pace } => {
             let name = "mqtt-fanout";
             let (readers, messages, pace) = (*subscribers, *messages, pace.pace());
@@ -381,6 +396,7 @@ impl Workload {
                 u64::from(*connections)
             }
             Self::Offline(offline) => offline.clients(),
+            Self::Churn(churn) => churn.clients(),
         }
     }
 }

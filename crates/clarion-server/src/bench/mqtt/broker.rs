@@ -77,9 +77,18 @@ impl Broker {
 
     /// This executable as a server, with these settings.
     pub(super) fn clarion(dress: Dress, settings: &[String]) -> Result<Self, BenchError> {
+        Self::clarion_of(&std::env::current_exe()?, dress, settings)
+    }
+
+    /// Another one.
+    pub(super) fn clarion_of(
+        executable: &Path,
+        dress: Dress,
+        settings: &[String],
+    ) -> Result<Self, BenchError> {
         let dir = Dir::new("clarion")?;
         let ready = dir.path().join("ready");
-        let mut command = guarded(std::env::current_exe()?);
+        let mut command = guarded(executable);
         command.args(["serve", "--speak", "mqtt", "--data"]).arg(dir.path().join("data"));
         command.arg("--ready-file").arg(&ready);
         for name in ["http", "grpc", "mqtt"] {
@@ -106,16 +115,27 @@ impl Broker {
         let errors = dir.path().join("stderr");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&errors)?);
         let child = spawn(&mut command)?;
-        let mut running = Running { child, command, name, errors, place, _dir: dir };
+        let mut running = Running { child, command, name, errors, place, dir };
         let at = running.wait()?;
         let process = ServerProcess::find(Some(running.child.id()), None, at)?;
         Ok(Self { at, process, running: Some(running), restart: None })
     }
 
-    /// SIGKILL; it is dead afterwards.
-    pub(super) fn kill(&mut self) -> Result<(), BenchError> {
+    /// Whether it was started here, and so ends with the measurement, with all that it has.
+    pub(super) fn is_own(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Where it keeps its data, if it was started here.
+    pub(super) fn data(&self) -> Option<PathBuf> {
+        self.running.as_ref().map(|running| running.dir.path().join("data"))
+    }
+
+    /// A signal; it has ended afterwards.
+    pub(super) fn end(&mut self, signal: Signal) -> Result<(), BenchError> {
         if let Some(running) = &mut self.running {
-            running.kill();
+            kill_process(Pid::from_child(&running.child), signal)?;
+            running.child.wait()?;
             return Ok(());
         }
         let unknown = || BenchError::Other("the server's process is not known (--pid)".into());
@@ -123,19 +143,25 @@ impl Broker {
         let raw = i32::try_from(process.pid()).ok();
         let pid = raw.and_then(Pid::from_raw).ok_or_else(unknown)?;
         let end = pidfd_open(pid, PidfdFlags::empty())?;
-        kill_process(pid, Signal::KILL)?;
+        kill_process(pid, signal)?;
         let patience = Timespec::try_from(START).ok();
         poll(&mut [PollFd::new(&end, PollFlags::IN)], patience.as_ref())?;
         Ok(())
     }
 
-    /// After [`Self::kill`]: on the same data, by this command if it was not started here. It accepts
+    /// After [`Self::end`]: on the same data, by this command if it was not started here. It accepts
     /// afterwards.
     pub(super) fn start_again(&mut self, command: Option<&str>) -> Result<(), BenchError> {
         match (&mut self.running, command) {
             (Some(running), _) => {
                 if let Place::ReadyFile(file) = &running.place {
-                    fs::remove_file(file)?;
+                    match fs::remove_file(file) {
+                        // Gone already after an orderly end.
+                        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                            return Err(error.into());
+                        }
+                        _ => {}
+                    }
                 }
                 running.child = spawn(&mut running.command)?;
                 self.at = running.wait()?;
@@ -216,7 +242,7 @@ struct Running {
     /// What it says.
     errors: PathBuf,
     place: Place,
-    _dir: Dir,
+    dir: Dir,
 }
 
 impl Running {

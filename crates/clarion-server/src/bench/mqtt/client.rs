@@ -56,6 +56,10 @@ pub(super) enum Session {
     Clean,
     /// The session that it has, else a new one. Not even the first time a clean start: Mosquitto does not save what began so.
     Kept,
+    /// The same, from the end of the connection on for so many seconds.
+    For(u32),
+    /// A new one, which is then kept.
+    Anew,
 }
 
 /// What a client has learned.
@@ -73,6 +77,8 @@ pub(super) enum Heard<'a> {
     Released,
     /// A publish of its own is done with.
     Acked,
+    /// A SUBSCRIBE or UNSUBSCRIBE of its own is done with.
+    Changed,
     /// The broker has closed the connection after DISCONNECT.
     Gone,
 }
@@ -248,7 +254,17 @@ impl Client {
                 for code in suback.codes {
                     accepted("SUBSCRIBE", *code)?;
                 }
-                self.subscribed(out, hear);
+                if self.stage == Stage::Subscribing {
+                    self.subscribed(out, hear);
+                } else {
+                    hear(Heard::Changed);
+                }
+            }
+            Packet::Unsuback(unsuback) => {
+                for code in unsuback.codes {
+                    accepted("UNSUBSCRIBE", *code)?;
+                }
+                hear(Heard::Changed);
             }
             Packet::Disconnect(disconnect) => {
                 let reason = disconnect.reason;
@@ -314,7 +330,7 @@ impl Client {
             wish.map_or(("", Session::Clean), |wish| (&wish.client_id, wish.session));
         let connect = Connect {
             version: self.version,
-            clean: session == Session::Clean,
+            clean: matches!(session, Session::Clean | Session::Anew),
             keep_alive: KEEP_ALIVE,
             client_id,
             will: None,
@@ -323,8 +339,12 @@ impl Client {
             properties: Properties::default(),
         };
         let most = iter::once(Property::ReceiveMaximum(u16::MAX));
-        let kept = (session == Session::Kept).then_some(Property::SessionExpiry(SESSION_EXPIRY_S));
-        mqtt::connect(out, &connect, most.chain(kept), iter::empty());
+        let kept = match session {
+            Session::Clean => None,
+            Session::Kept | Session::Anew => Some(SESSION_EXPIRY_S),
+            Session::For(seconds) => Some(seconds),
+        };
+        mqtt::connect(out, &connect, most.chain(kept.map(Property::SessionExpiry)), iter::empty());
     }
 
     fn put_ack(&self, out: &mut Vec<u8>, kind: AckKind, packet_id: u16) {
@@ -351,6 +371,18 @@ impl Client {
         };
         mqtt::publish_head(out, self.version, &head, iter::empty(), payload.len());
         out.extend_from_slice(payload);
+    }
+
+    /// Appends a SUBSCRIBE.
+    pub(super) fn put_subscribe(&self, out: &mut Vec<u8>, filters: &[String], qos: Qos) {
+        let filters = filters.iter().map(|text| filter(text, qos));
+        mqtt::subscribe(out, self.version, 1, filters, iter::empty());
+    }
+
+    /// Appends an UNSUBSCRIBE.
+    pub(super) fn put_unsubscribe(&self, out: &mut Vec<u8>, filters: &[String]) {
+        let filters = filters.iter().map(|text| text.as_str().into());
+        mqtt::unsubscribe(out, self.version, 2, filters, iter::empty());
     }
 
     /// Says DISCONNECT; the session stays as it was asked for.

@@ -223,7 +223,12 @@ impl<'a> Run<'a> {
 
     fn hear(&mut self, place: usize, heard: Heard<'_>, micros: u64) {
         match heard {
-            Heard::Ready | Heard::Present | Heard::Held | Heard::Released | Heard::Gone => {}
+            Heard::Ready
+            | Heard::Present
+            | Heard::Held
+            | Heard::Released
+            | Heard::Changed
+            | Heard::Gone => {}
             Heard::Acked => {
                 self.acks_due = self.acks_due.saturating_sub(1);
                 let group = self.flow.group_of(place as u32);

@@ -7,31 +7,19 @@ mod drain;
 mod enqueue;
 mod load;
 
-use std::time::{Duration, Instant};
-
 use clarion_wire::mqtt::{Qos, Version};
-use rustix::event::{Timespec, poll};
+use rustix::process::Signal;
 use serde_json::json;
 
 use super::{
-    super::{
-        BenchError,
-        histogram::Histogram,
-        meter::{Faults, Report, ServerFigures},
-        process::ServerProcess,
-        progress::Progress,
-    },
+    super::{BenchError, histogram::Histogram, meter::Report, progress::Progress},
     Autosave, Broker, Common, Ground, Hand,
     client::{Heard, Session, Wish},
     ground,
     pool::Pool,
+    restart::Restart,
 };
 use load::Load;
-
-/// How long a broker that was started again may take until it lets a client in.
-const START: Duration = Duration::from_secs(60);
-/// How often that is tried.
-const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 
 /// What to store and drain.
 #[derive(Debug, Clone, clap::Args)]
@@ -208,44 +196,23 @@ impl Run<'_> {
         ]
     }
 
-    /// A kill, and a start that lasts until a client is let in.
+    /// A kill, and a start.
     fn restart(&self, broker: &mut Broker, stored: u64) -> Result<Report, BenchError> {
-        broker.kill()?;
-        let started = Instant::now();
-        broker.start_again(self.args.restart_command.as_deref())?;
-        while let Err(error) = self.is_let_in(broker) {
-            if started.elapsed() > START {
-                return Err(error);
-            }
-            poll(&mut [], Some(&LOOK))?;
-        }
-        let seconds = started.elapsed().as_secs_f64();
-        let process = broker.process.as_ref();
-        let cpu = process.and_then(ServerProcess::cpu_seconds);
-        let server = cpu.zip(process.and_then(ServerProcess::peak_rss_kib));
-        let server = server.map(|(cpu_seconds, peak_rss_kib)| ServerFigures {
-            cpu_seconds,
-            peak_rss_kib,
-            kib_per_connection: None,
-            percent_at_rest: None,
-        });
-        Ok(Report {
-            workload: "mqtt-offline-restart".into(),
-            messages: stored,
-            seconds,
-            latency: Histogram::new(),
-            server,
-            faults: Faults::default(),
-            more: vec![("cpu_s", json!(cpu))],
-        })
+        let command = self.args.restart_command.as_deref();
+        let workload = "mqtt-offline-restart";
+        let restart = Restart { signal: Signal::KILL, command, workload, stored };
+        restart.run(broker, |broker| self.is_let_in(broker))
     }
 
     /// Whether a client is.
     fn is_let_in(&self, broker: &Broker) -> Result<(), BenchError> {
-        let ground = self.ground(broker)?;
-        let pool = open(&ground, u32::MAX - 1..u32::MAX)?;
-        pool.leave(self.progress, |_, _| {})
+        is_let_in(&self.ground(broker)?)
     }
+}
+
+/// Whether a client is let in.
+pub(super) fn is_let_in(ground: &Ground<'_>) -> Result<(), BenchError> {
+    open(ground, u32::MAX - 1..u32::MAX)?.leave(ground.progress, |_, _| {})
 }
 
 /// Clients with these numbers, without sessions or subscriptions.

@@ -1,6 +1,6 @@
 //! The clients of a measurement on one thread: opening them some at a time, waiting for whichever is ready.
 //!
-//! Invariants: a client's place never changes; each socket is registered once (edge-triggered) and read until it is empty.
+//! Invariants: a client's place never changes, and is another one's only after it was told to close; each socket is registered once (edge-triggered) and read until it is empty.
 //! Must not know: what is published.
 
 use std::{cell::RefCell, io, time::Duration};
@@ -28,7 +28,7 @@ pub(super) struct Pool {
     plan: Plan,
     epoll: OwnedFd,
     events: Vec<Event>,
-    clients: Vec<Client>,
+    clients: Vec<Option<Client>>,
     desk: Desk,
     out: Vec<u8>,
 }
@@ -101,19 +101,57 @@ impl Pool {
     }
 
     fn start(&mut self, wish: Wish) -> Result<(), BenchError> {
+        self.clients.push(None);
+        self.start_at(self.clients.len() - 1, wish)
+    }
+
+    /// Begins to connect a client at this place, where nobody is.
+    pub(super) fn start_at(&mut self, place: usize, wish: Wish) -> Result<(), BenchError> {
         let client = Client::start(&self.plan, wish)?;
-        let data = EventData::new_u64(self.clients.len() as u64);
+        let data = EventData::new_u64(place as u64);
         let events = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         epoll::add(&self.epoll, client.socket(), data, events)?;
-        self.clients.push(client);
+        if place >= self.clients.len() {
+            self.clients.resize_with(place + 1, || None);
+        }
+        self.clients[place] = Some(client);
         Ok(())
+    }
+
+    /// Closes the connection at this place, if there is one, without a word.
+    pub(super) fn close(&mut self, place: usize) {
+        if let Some(place) = self.clients.get_mut(place) {
+            *place = None;
+        }
+    }
+
+    /// The client at this place says DISCONNECT.
+    pub(super) fn leave_at(&mut self, place: usize) -> Result<(), BenchError> {
+        let Some(client) = self.clients.get_mut(place).and_then(Option::as_mut) else {
+            return Ok(());
+        };
+        Ok(client.leave(&mut self.desk)?)
     }
 
     /// Waits until something is ready, at most so long, and serves it; `false` = nothing was.
     pub(super) fn wake(
         &mut self,
         at_most: Option<Duration>,
+        hear: impl FnMut(usize, Heard<'_>),
+    ) -> Result<bool, BenchError> {
+        let mut failed = None;
+        let woken = self.wake_each(at_most, hear, |place, error| {
+            failed.get_or_insert_with(|| ended(place, error));
+        })?;
+        failed.map_or(Ok(woken), Err)
+    }
+
+    /// The same; a client that fails is told of, and the others go on. Its place is still to be closed.
+    pub(super) fn wake_each(
+        &mut self,
+        at_most: Option<Duration>,
         mut hear: impl FnMut(usize, Heard<'_>),
+        mut failed: impl FnMut(usize, BenchError),
     ) -> Result<bool, BenchError> {
         let at_most = at_most.and_then(|time| Timespec::try_from(time).ok());
         self.events.clear();
@@ -125,10 +163,12 @@ impl Pool {
         }
         for event in &self.events {
             let place = event.data.u64() as usize;
-            let Some(client) = self.clients.get_mut(place) else { continue };
+            let Some(client) = self.clients.get_mut(place).and_then(Option::as_mut) else {
+                continue;
+            };
             client
                 .wake(&self.plan, &mut self.desk, event.flags, &mut |heard| hear(place, heard))
-                .map_err(|error| ended(place, error))?;
+                .unwrap_or_else(|error| failed(place, error));
         }
         Ok(!self.events.is_empty())
     }
@@ -140,10 +180,12 @@ impl Pool {
         progress: &Progress,
         mut hear: impl FnMut(usize, Heard<'_>),
     ) -> Result<(), BenchError> {
+        let mut total = 0;
         for (place, client) in self.clients.iter_mut().enumerate() {
+            let Some(client) = client else { continue };
             client.leave(&mut self.desk).map_err(|error| ended(place, error.into()))?;
+            total += 1;
         }
-        let total = self.clients.len();
         let mut gone = 0;
         while gone < total {
             let woken = self.wake(Some(QUIET), |place, heard| {
@@ -164,7 +206,9 @@ impl Pool {
         place: usize,
         put: impl FnOnce(&mut Client, &mut Vec<u8>),
     ) -> Result<(), BenchError> {
-        let Some(client) = self.clients.get_mut(place) else { return Ok(()) };
+        let Some(client) = self.clients.get_mut(place).and_then(Option::as_mut) else {
+            return Ok(());
+        };
         self.out.clear();
         put(client, &mut self.out);
         if !self.out.is_empty() {

@@ -181,7 +181,7 @@ impl Shard {
             .map(|(slot, log)| (slot as u32, log.turn, log.channel.clone()))
             .collect();
         let durable = &self.context.planner.durable;
-        let known = durable.known(logs.iter().map(|(_, _, channel)| channel));
+        let (known, _) = durable.known(logs.iter().map(|(_, _, channel)| channel));
         let mut unknown = Vec::new();
         for ((slot, turn, channel), known) in logs.into_iter().zip(known) {
             match known {
@@ -195,11 +195,13 @@ impl Shard {
         }
     }
 
-    async fn load_logs(self: Rc<Self>, key: SessionKey, logs: Vec<(u32, u16, Address)>) {
-        for part in logs.chunks(HEADS_AT_ONCE) {
+    async fn load_logs(self: Rc<Self>, key: SessionKey, mut logs: Vec<(u32, u16, Address)>) {
+        while !logs.is_empty() {
             let Ok(_turn) = self.loads.acquire().await else { return };
+            let rest = logs.split_off(logs.len().min(HEADS_AT_ONCE));
             let channels: Vec<Address> =
-                part.iter().map(|(_, _, channel)| channel.clone()).collect();
+                logs.iter().map(|(_, _, channel)| channel.clone()).collect();
+            let (_, asked) = self.context.planner.durable.known(channels.iter());
             let heads = self.context.store.heads(channels).await;
             let mut guard = self.state.borrow_mut();
             let state = &mut *guard;
@@ -211,18 +213,16 @@ impl Shard {
                     return self.context.mailbox.nudge();
                 }
             };
-            let durable = &self.context.planner.durable;
-            for ((_, _, channel), head) in part.iter().zip(&heads) {
-                durable.learn(channel, (*head).into());
-            }
-            let known = durable.known(part.iter().map(|(_, _, channel)| channel));
             let Some(session) = state.sessions.get_mut(key) else { return };
             let Some(stored) = Stored::of(session) else { return };
-            for ((slot, turn, _), known) in part.iter().zip(known) {
-                if let Some(known) = known {
-                    stored.begin_log(*slot, *turn, known);
+            let mut again = rest;
+            for ((slot, turn, channel), head) in logs.into_iter().zip(&heads) {
+                match self.context.planner.durable.learn(&channel, (*head).into(), asked) {
+                    Some(known) => stored.begin_log(slot, turn, known),
+                    None => again.push((slot, turn, channel)),
                 }
             }
+            logs = again;
             list_dirty(session, &mut state.dirty);
             drop(guard);
             self.context.mailbox.nudge();

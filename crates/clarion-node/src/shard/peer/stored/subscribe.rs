@@ -6,7 +6,7 @@
 
 use super::{FEED, Log, Stored};
 use crate::committer::{Begins, CommitAnswer, Reply};
-use crate::durable::{self, Known};
+use crate::durable::{self, Asked, Known};
 use crate::sessions::{delete, put};
 use crate::shard::deliver::list_dirty;
 use crate::shard::live::LogEntry;
@@ -372,13 +372,12 @@ impl Shard {
             planned
         };
         let (number, chunks) = planned;
+        // From before the commit on, so that nothing that comes after it goes unseen.
+        let starts = change.starts.iter().map(|(_, channel)| channel);
+        let (_, asked) = self.context.planner.durable.known(starts);
         if chunks.is_empty() {
-            return self.change_settled(
-                key,
-                &Change::default(),
-                0,
-                &Ok((durability(), Vec::new())),
-            );
+            let nothing = Ok((durability(), Vec::new()));
+            return self.change_settled(key, (&Change::default(), asked), 0, &nothing);
         }
         let stamp = Arc::new(AtomicU64::new(0));
         let change = Arc::new(change);
@@ -395,7 +394,7 @@ impl Shard {
         let told = {
             let change = change.clone();
             Box::new(move |shard: &Rc<Self>, answer: CommitAnswer| {
-                shard.change_settled(key, &change, stamp.load(Ordering::Relaxed), &answer);
+                shard.change_settled(key, (&change, asked), stamp.load(Ordering::Relaxed), &answer);
             })
         };
         let reply = Reply::Shard { shard: self.context.index, told };
@@ -409,7 +408,7 @@ impl Shard {
     fn change_settled(
         self: &Rc<Self>,
         key: SessionKey,
-        change: &Change,
+        (change, asked): (&Change, Asked),
         at: Millis,
         answer: &CommitAnswer,
     ) {
@@ -432,8 +431,7 @@ impl Shard {
         let Some(stored) = Stored::of(session) else { return };
         stored.subs.settle(change.slots.iter().copied(), at);
         for ((slot, channel), head) in change.starts.iter().zip(heads) {
-            // Nothing in it is later than the beginning.
-            self.context.planner.durable.learn(channel, head);
+            self.context.planner.durable.learn(channel, head, asked);
             stored.started(*slot, head);
         }
         let settling = stored.settling.take();

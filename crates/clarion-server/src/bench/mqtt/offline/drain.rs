@@ -126,7 +126,7 @@ impl<'a> Drain<'a> {
             Heard::Message(payload) => self.take(place, payload),
             Heard::Held => self.open += 1,
             Heard::Released => self.open = self.open.saturating_sub(1),
-            Heard::Ready | Heard::Acked | Heard::Gone => {}
+            Heard::Ready | Heard::Acked | Heard::Changed | Heard::Gone => {}
         }
     }
 
