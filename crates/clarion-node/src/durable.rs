@@ -6,6 +6,7 @@
 //! of what is visible. Must not know: who reads.
 
 use crate::node::store_refusal;
+use crate::shares::Groups;
 use bytes::Bytes;
 use clarion_core::port::store::{Head, Store};
 use clarion_core::topic_tree::TopicTree;
@@ -63,6 +64,8 @@ pub(crate) struct Durable {
     interest: RwLock<Interest>,
     /// Logs of sessions that were here since the start; `None` = its head was not read yet.
     heads: Mutex<HashMap<Address, Option<Known>>>,
+    /// Who shares what is stored.
+    pub(crate) groups: Arc<Groups>,
     /// Of all that was committed up to this time every shard has been told.
     hinted: AtomicU64,
 }
@@ -73,7 +76,7 @@ impl Durable {
         store: &Arc<dyn Store>,
         mut each: impl FnMut(&Address),
     ) -> Result<Self, Refusal> {
-        let durable = Self::default();
+        let durable = Self { groups: Arc::new(Groups::load(store).await?), ..Self::default() };
         let mut after: Option<Bytes> = None;
         loop {
             // One record of each channel is enough: the next look begins behind all of its readers.

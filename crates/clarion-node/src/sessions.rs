@@ -15,6 +15,7 @@ pub(crate) use open::{LoadedLog, Opened};
 
 use crate::clock;
 use crate::node::{Node, store_refusal};
+use crate::shares::Groups;
 use bytes::Bytes;
 use clarion_core::durable::record::{self, SessionRecord};
 use clarion_core::port::store::{Change, Expect, Store, Unit};
@@ -30,6 +31,7 @@ const A_ROUND: usize = 1000;
 #[derive(Default)]
 pub(crate) struct Sessions {
     locks: Arc<SessionLocks>,
+    groups: Arc<Groups>,
     /// There is, or was, one.
     any: AtomicBool,
     /// Numbers whose session has ended and whose rest is to be removed.
@@ -41,14 +43,15 @@ pub(crate) struct Sessions {
 
 impl Sessions {
     /// Complete before a listener accepts.
-    pub(crate) async fn load(store: &Arc<dyn Store>) -> Result<Self, Refusal> {
+    pub(crate) async fn load(store: &Arc<dyn Store>, groups: Arc<Groups>) -> Result<Self, Refusal> {
         let prefix = Bytes::from_static(record::SESSIONS);
         let found = store.records(prefix, None, 1).await.map_err(store_refusal)?;
-        Ok(Self { any: AtomicBool::new(!found.is_empty()), ..Self::default() })
+        Ok(Self { any: AtomicBool::new(!found.is_empty()), groups, ..Self::default() })
     }
 
     /// That a session has ended is committed.
     pub(crate) fn is_gone(&self, number: u64) {
+        self.groups.is_gone(number);
         self.gone.lock().unwrap_or_else(PoisonError::into_inner).push(number);
         self.note.notify_one();
     }

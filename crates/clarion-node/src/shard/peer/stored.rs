@@ -10,11 +10,13 @@ mod end;
 mod flush;
 mod give;
 mod inbound;
+mod kept;
 mod pages;
 mod resume;
 mod subscribe;
 
 pub(in crate::shard) use inbound::Once;
+pub(super) use kept::kept_name;
 pub(in crate::shard) use subscribe::Settling;
 
 use super::PeerState;
@@ -22,10 +24,11 @@ use crate::sessions::SessionGuard;
 use crate::shard::session::Session;
 use crate::shard::{SessionKey, Shard, State};
 use clarion_core::durable::record::{InboundRecord, SessionRecord};
-use clarion_core::durable::subs::{Merged, Subs};
+use clarion_core::durable::subs::{Merged, StoredSub, Subs};
 use clarion_core::port::peer::Place;
 use clarion_core::subscription::Subscription;
 use clarion_core::{Address, Cursor, Epoch, Message, Seq};
+use kept::Kept;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -106,6 +109,7 @@ pub(in crate::shard) struct Stored {
     tails: usize,
     /// Logs, and records of retained messages, that only what is out stands in.
     orphans: Vec<Box<str>>,
+    kept: Kept,
     /// Logs that are behind, in the order in which they get a page.
     behind: VecDeque<u32>,
     reading: u32,
@@ -137,6 +141,8 @@ struct Flight {
     received: Vec<u16>,
     logs: Vec<(u32, u16)>,
     window: bool,
+    /// Logs whose hold changes.
+    pins: Vec<Address>,
 }
 
 impl Stored {
@@ -153,6 +159,11 @@ impl Stored {
     /// Its number.
     pub(in crate::shard) fn number(&self) -> u64 {
         self.record.number
+    }
+
+    /// Its subscriptions, by slot.
+    pub(super) fn subs(&self) -> impl Iterator<Item = (u32, &StoredSub)> {
+        self.subs.iter()
     }
 
     fn log(&mut self, slot: u32) -> Option<&mut Log> {

@@ -51,9 +51,13 @@ impl Shard {
             will.delay_s = will.delay_s.min(peer.will_delay_max_s);
         }
         if let Some(of) = outlet.peer() {
-            let (outs, expiry_s) = (of.outs(true), of.expiry_s());
+            let (mut outs, expiry_s) = (of.outs(true), of.expiry_s());
+            if expiry_s > 0 {
+                self.keep_at_end(state, peer, &mut outs);
+            }
             self.end_stored(peer, &outs, expiry_s);
         }
+        self.end_shares(state, peer);
         let clients = &self.context.clients;
         let shard = (!self.closing.get()).then_some(self.context.index);
         let due = clients.leave(&peer.client, peer.turn, will, shard, clients.now());

@@ -31,6 +31,7 @@ impl Stored {
                 self.ack(slot, place.seq);
             }
         }
+        let held = self.flight.as_ref().map_or(0, |flight| flight.held);
         if let Some(flight) = self.flight.take() {
             // Whether that is committed is not known here; written twice is as good.
             self.fly_again(flight);
@@ -47,6 +48,7 @@ impl Stored {
         if !moves.is_empty() {
             units.push(Unit::Ack { reader: Reader::session(number), moves });
         }
+        self.kept_units(held, outs, &mut units);
         let window = self.window(outs);
         let window_key = record::window_key(number);
         units.push(if window.outs.is_empty() {

@@ -77,7 +77,9 @@ impl Stored {
             units.push(Unit::Ack { reader: Reader::session(number), moves });
         }
         let window = std::mem::take(&mut self.window_dirty);
+        let mut pins = Vec::new();
         if window {
+            pins = self.kept_units(self.held.len(), outs, &mut units);
             let key = record::window_key(number);
             let record = self.window(outs);
             units.push(if record.outs.is_empty() {
@@ -87,7 +89,7 @@ impl Stored {
             });
         }
         let received = std::mem::take(&mut self.received);
-        self.flight = Some(Flight { held: self.held.len(), received, logs, window });
+        self.flight = Some(Flight { held: self.held.len(), received, logs, window, pins });
         units
     }
 }
@@ -156,7 +158,9 @@ impl Shard {
                 self.context.trimmable.note(&log.channel);
             }
         }
+        self.pins_moved(&flight);
         let held: Vec<Held> = stored.held.drain(..flight.held.min(stored.held.len())).collect();
+        let kept = Stored::kept_committed(session, &held, session.closing.is_none());
         if session.closing.is_none() {
             for one in held {
                 self.give_held(&giving, session, one);
@@ -169,6 +173,7 @@ impl Shard {
             }
         }
         list_dirty(session, &mut state.dirty);
+        self.tell_for_good(state, kept);
         self.context.mailbox.nudge();
         self.list_stored(state, key);
         for (slot, _) in flight.logs {
@@ -242,6 +247,7 @@ impl Stored {
             }
         }
         self.window_dirty |= flight.window;
+        self.doubt_pins(flight.pins);
         let later = std::mem::replace(&mut self.received, flight.received);
         self.received.extend(later);
     }

@@ -37,7 +37,12 @@ pub(super) fn choose(session: &mut Session, slot: u32, message: &Message) -> Cho
 
 impl Giving<'_> {
     /// Whether a delivery of this QoS has room.
-    pub(super) fn has_log_room(&self, session: &mut Session, qos: u8, size: usize) -> bool {
+    pub(in crate::shard::peer) fn has_log_room(
+        &self,
+        session: &mut Session,
+        qos: u8,
+        size: usize,
+    ) -> bool {
         if qos > 0 && session.credit == Some(0) {
             return false;
         }
@@ -78,7 +83,8 @@ impl Giving<'_> {
         given
     }
 
-    fn hold(
+    /// Holds a QoS 2 delivery until its number is committed.
+    pub(in crate::shard::peer) fn hold(
         &self,
         session: &mut Session,
         place: Place,
@@ -98,7 +104,7 @@ impl Giving<'_> {
     }
 
     /// Puts a delivery into the outbox, with its place, its number if it has one, and whether it may have been sent before.
-    pub(super) fn put_log(
+    pub(in crate::shard::peer) fn put_log(
         &self,
         session: &mut Session,
         message: &Message,

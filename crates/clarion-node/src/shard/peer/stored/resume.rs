@@ -4,6 +4,7 @@
 //! Must not know: how packets look.
 
 use super::give::choose;
+use super::kept::{Kept, parse_kept};
 use super::{FEED, FIRST_LOG, FIRST_ORPHAN, Log, Stored};
 use crate::durable::Known;
 use crate::retained;
@@ -13,7 +14,7 @@ use crate::shard::session::Session;
 use crate::shard::{SessionKey, Shard, State};
 use clarion_core::durable::subs::{Choice, Merged, StoredSub, Subs};
 use clarion_core::port::outlet::CloseReason;
-use clarion_core::port::peer::{Out, OutState, Place, Resumed, Verdict};
+use clarion_core::port::peer::{Out, OutState, Place, Resumed, SubOptions, Verdict};
 use clarion_core::port::store::ReadRange;
 use clarion_core::{Address, Cursor, Message};
 use std::collections::{HashMap, VecDeque};
@@ -35,6 +36,7 @@ impl Stored {
             turn: 0,
             tails: 0,
             orphans: Vec::new(),
+            kept: Kept::default(),
             behind: VecDeque::new(),
             reading: 0,
             held: VecDeque::new(),
@@ -78,11 +80,12 @@ impl Stored {
                 }
             }
         }
+        stored.load_kept(&outs);
         stored.resending = !outs.is_empty();
         (stored, outs)
     }
 
-    fn orphan(&mut self, name: &str) -> u32 {
+    pub(super) fn orphan(&mut self, name: &str) -> u32 {
         let at = self.orphans.iter().position(|known| **known == *name).unwrap_or_else(|| {
             self.orphans.push(name.into());
             self.orphans.len() - 1
@@ -146,6 +149,7 @@ impl Shard {
         }
         let used = u32::try_from(outs.len()).unwrap_or(u32::MAX);
         session.credit = session.credit.map(|credit| credit.saturating_sub(used));
+        self.assure_groups(&stored);
         if let Some(peer) = super::PeerState::of(session) {
             peer.stored = Some(Box::new(stored));
         }
@@ -277,7 +281,10 @@ impl Shard {
             let found = found.into_iter().find(|found| found.key == message);
             return Ok(found.and_then(|found| retained::decode(found.value)));
         }
-        let Ok(channel) = Address::parse_any(&name) else { return Ok(None) };
+        let kept = parse_kept(&name).map(|(_, channel)| channel);
+        let Some(channel) = kept.or_else(|| Address::parse_any(&name).ok()) else {
+            return Ok(None);
+        };
         let Place { epoch, seq, .. } = out.place;
         let range = ReadRange {
             channel,
@@ -320,19 +327,22 @@ impl Shard {
 
     fn way_again(&self, session: &mut Session, place: Place, message: &Message) -> Merged {
         let plain = Merged { qos: 2, retain_as_published: true, check: false, ids: Vec::new() };
+        let by = |options: SubOptions| Merged {
+            qos: options.qos,
+            retain_as_published: options.retain_as_published,
+            check: options.check,
+            ids: options.ids().to_vec(),
+        };
         let slot = place.log.checked_sub(FIRST_LOG).filter(|_| place.log < FIRST_ORPHAN);
-        let Some(slot) = slot else { return plain };
+        let Some(slot) = slot else {
+            let kept = Stored::of(session).and_then(|stored| stored.kept_options(place));
+            return kept.map_or(plain, by);
+        };
         match choose(session, slot, message) {
             Choice::Give(way) => way,
             Choice::Elsewhere => {
                 let sub = Stored::of(session).and_then(|stored| stored.subs.get(slot));
-                let Some(options) = sub.map(|sub| sub.options) else { return plain };
-                Merged {
-                    qos: options.qos,
-                    retain_as_published: options.retain_as_published,
-                    check: options.check,
-                    ids: options.ids().to_vec(),
-                }
+                sub.map_or(plain, |sub| by(sub.options))
             }
         }
     }
