@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     BaseUrl, ClientError, EventStream, MessageStatus, Page, Presence, Problem, Publish, Published,
-    Sessions, StreamQuery,
+    RetainedPage, Sessions, StreamQuery,
     http::{Call, Pool},
     url::encode_component,
 };
@@ -34,6 +34,17 @@ pub struct ReadRange {
 pub struct SessionsQuery {
     /// Only this user's.
     pub user: Option<String>,
+    /// Where the last page ended.
+    pub after: Option<String>,
+    /// At most so many.
+    pub limit: Option<u32>,
+}
+
+/// Which retained messages to list.
+#[derive(Debug, Clone, Default)]
+pub struct RetainedQuery {
+    /// Only of topics that this filter matches.
+    pub filter: Option<String>,
     /// Where the last page ended.
     pub after: Option<String>,
     /// At most so many.
@@ -182,6 +193,22 @@ impl Client {
         let path = format!("/api/v1/users/{user}/sessions{query}");
         let answer: KickAnswer = self.json(Method::DELETE, &path, None::<&()>).await?;
         Ok(answer.kicked)
+    }
+
+    /// Retained messages, a page at a time.
+    pub async fn retained(&self, of: &RetainedQuery) -> Result<RetainedPage, ClientError> {
+        let query = query(&[
+            ("filter", of.filter.clone()),
+            ("after", of.after.clone()),
+            ("limit", of.limit.map(|n| n.to_string())),
+        ]);
+        self.json(Method::GET, &format!("/api/v1/retained{query}"), None::<&()>).await
+    }
+
+    /// Deletes a topic's retained message.
+    pub async fn delete_retained(&self, topic: &str) -> Result<(), ClientError> {
+        let query = query(&[("topic", Some(topic.to_owned()))]);
+        self.done(Method::DELETE, &format!("/api/v1/retained{query}")).await
     }
 
     /// Whether the process answers.

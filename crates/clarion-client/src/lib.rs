@@ -18,13 +18,13 @@ mod stream;
 mod types;
 mod url;
 
-pub use api::{Client, ReadRange, SessionsQuery};
+pub use api::{Client, ReadRange, RetainedQuery, SessionsQuery};
 pub use error::{ClientError, Problem};
 pub use shared::{Leased, NextQuery, Shared};
 pub use sse::Event;
 pub use stream::{EventStream, StreamItem, StreamQuery};
 pub use types::{
     CloseEvent, Delivery, DeviceStatus, GapEvent, MessageStatus, Page, Presence, Publish,
-    Published, Sender, Session, Sessions,
+    Published, RetainedPage, Sender, Session, Sessions,
 };
 pub use url::{BaseUrl, UrlError, encode_component};

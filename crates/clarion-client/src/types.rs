@@ -227,3 +227,13 @@ pub struct Sessions {
     #[serde(default)]
     pub next: Option<String>,
 }
+
+/// A page of retained messages.
+#[derive(Debug, Clone, Deserialize)]
+pub struct RetainedPage {
+    /// Those on this page, each an object as the server wrote it.
+    pub messages: Vec<Box<RawValue>>,
+    /// What to pass as `after` for the next page.
+    #[serde(default)]
+    pub next: Option<String>,
+}

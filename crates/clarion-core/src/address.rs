@@ -10,6 +10,9 @@ pub const ID_BYTES_MAX: usize = 256;
 /// Longest topic, in bytes (MQTT 5 §1.5.4: a UTF-8 string's length is two bytes).
 pub const TOPIC_BYTES_MAX: usize = 65_535;
 
+/// What topics of the server's own begin with.
+pub const SERVER_TOPICS: &str = "$SYS/";
+
 /// What an address names; decides what its channel keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum AddressKind {
@@ -126,6 +129,19 @@ impl Address {
     /// `topic:<name>`.
     pub fn topic(name: &str) -> Result<Self, AddressError> {
         Self::build(AddressKind::Topic, name)
+    }
+
+    /// `topic:$SYS/…`: what the server tells of itself. Never from outside: [`Self::parse`] and [`Self::topic`] refuse it, so
+    /// only the server publishes there, and none of it is ever stored.
+    pub fn server_topic(name: &str) -> Result<Self, AddressError> {
+        let rest = name.strip_prefix(SERVER_TOPICS).ok_or(AddressError::TopicSyntax)?;
+        check_id(AddressKind::Topic, rest)?;
+        Ok(Self { kind: AddressKind::Topic, text: format!("topic:{name}").into() })
+    }
+
+    /// Whether it is one of [`Self::server_topic`].
+    pub fn is_server_topic(&self) -> bool {
+        self.kind == AddressKind::Topic && self.id().starts_with(SERVER_TOPICS)
     }
 
     /// `all`.
@@ -266,6 +282,17 @@ mod tests {
         let topic = format!("topic:{}", "x".repeat(65_535));
         assert!(Address::parse(&topic).is_ok());
         assert!(Address::parse(&format!("{topic}x")).is_err());
+    }
+
+    #[test]
+    fn what_the_server_tells_of_itself_has_addresses_that_nobody_else_makes() {
+        let uptime = Address::server_topic("$SYS/broker/uptime").unwrap();
+        assert_eq!((uptime.kind(), uptime.id()), (AddressKind::Topic, "$SYS/broker/uptime"));
+        assert!(uptime.is_server_topic() && !Address::topic("SYS/x").unwrap().is_server_topic());
+        assert_eq!(Address::parse_any(uptime.as_str()), Err(AddressError::TopicSyntax));
+        for other in ["$SYS", "$SYS/", "$SYS/#", "$SYS/a/+", "$other/x", "a/b", "$SYS/$x"] {
+            assert!(Address::server_topic(other).is_err(), "{other}");
+        }
     }
 
     #[test]

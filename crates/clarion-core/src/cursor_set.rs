@@ -84,6 +84,11 @@ impl CursorSet {
         changed
     }
 
+    /// This reader has no cursor on this channel any more.
+    pub fn forget(&mut self, channel: &Address) {
+        self.entries.retain(|entry| entry.channel != *channel);
+    }
+
     /// Whether something waits to be written.
     pub fn is_dirty(&self) -> bool {
         self.entries.iter().any(|entry| entry.dirty)
@@ -157,6 +162,14 @@ mod tests {
         assert_eq!(again[0].cursor, Cursor::at(7));
         set.end_flush(true);
         assert!(set.is_clean());
+    }
+
+    #[test]
+    fn a_forgotten_cursor_is_not_written() {
+        let (mut set, user) = set();
+        set.ack(&user, 1, 4, 4);
+        set.forget(&user);
+        assert!(set.is_clean() && set.begin_flush().is_empty() && !set.ack(&user, 1, 5, 5));
     }
 
     #[test]

@@ -3,5 +3,7 @@
 //!
 //! Must not know: the protocol, stores, who commits.
 
+pub mod commits;
+pub mod inbound;
 pub mod record;
 pub mod subs;

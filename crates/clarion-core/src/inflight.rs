@@ -8,6 +8,7 @@
 //! *held* until it is committed with its place, then *sent*; the client's PUBREC makes it *received*, and once that is
 //! committed it is *released*. Must not know: bytes, who commits.
 
+use crate::mutant;
 use crate::port::peer::{Out, OutState, Place};
 use std::collections::VecDeque;
 
@@ -129,7 +130,15 @@ impl Inflight {
 
     /// What was held is committed and goes out. Returns whether it was held.
     pub fn send_held(&mut self, id: u16) -> bool {
-        self.turn(id, HELD, QOS2)
+        let held = self.turn(id, HELD, QOS2);
+        // What was sent while it waited comes before it.
+        if held
+            && let Some(at) = self.places.iter().position(|(other, _)| *other == id)
+            && let Some(one) = self.places.remove(at)
+        {
+            self.places.push_back(one);
+        }
+        held
     }
 
     /// What was held does not go out.
@@ -184,7 +193,9 @@ impl Inflight {
         match self.find(id) {
             None | Some((_, HELD)) => Acked::Unknown,
             Some((index, QOS2)) if refused => self.free(index, id),
-            Some((_, QOS2)) if commits && self.is_placed(id) => {
+            Some((_, QOS2))
+                if commits && self.is_placed(id) && !mutant!("release_before_commit") =>
+            {
                 self.turn(id, QOS2, RECEIVED);
                 Acked::Received
             }
@@ -264,7 +275,14 @@ impl Inflight {
             };
             Some(Out { number, state, place })
         };
-        self.places.iter().filter_map(out).collect()
+        // What is held is sent after all that is out now.
+        let is_held = |(number, _): &&(u16, Place)| self.find(*number).is_some_and(|f| f.1 == HELD);
+        let (held, sent): (Vec<_>, Vec<_>) = self.places.iter().partition(is_held);
+        let mut outs: Vec<Out> = sent.into_iter().chain(held).filter_map(out).collect();
+        if mutant!("outs_order_lost") {
+            outs.sort_by_key(|out| out.number);
+        }
+        outs
     }
 
     /// Takes over what an earlier connection left; nothing is out yet.
@@ -291,7 +309,8 @@ impl Inflight {
                 OutState::Released => RELEASED,
             };
             let free = self.index(out.number).filter(|index| self.slots[*index] == FREE);
-            if let Some(index) = free {
+            let forgotten = mutant!("restore_forgets_released") && state == RELEASED;
+            if let Some(index) = free.filter(|_| !forgotten) {
                 self.slots[index] = state | PLACED;
                 self.places.push_back((out.number, out.place));
                 self.used += 1;
@@ -406,6 +425,28 @@ mod tests {
         assert_eq!(again.pubcomp(ids[1]), Acked::Freed(Some(place(2))));
         assert_eq!(again.pubrec(ids[2], true, true), Acked::Freed(Some(place(3))));
         assert!(again.is_empty());
+    }
+
+    #[test]
+    fn what_was_held_is_in_the_order_of_sending() {
+        let mut inflight = Inflight::default();
+        let numbers: Vec<u16> = (1..=4_u64)
+            .map(|seq| {
+                let number = inflight.next(SPAN).unwrap();
+                match seq {
+                    2 => inflight.take(number, false, Some(place(seq))),
+                    _ => inflight.hold(number, place(seq)),
+                }
+                number.id
+            })
+            .collect();
+        let order = |inflight: &Inflight, at_end| -> Vec<u16> {
+            inflight.outs(at_end).iter().map(|out| out.number).collect()
+        };
+        assert!(inflight.send_held(numbers[2]));
+        assert_eq!(order(&inflight, false), [numbers[2], numbers[0], numbers[3]]);
+        assert!(inflight.send_held(numbers[0]));
+        assert_eq!(order(&inflight, true), [numbers[1], numbers[2], numbers[0]]);
     }
 
     proptest! {

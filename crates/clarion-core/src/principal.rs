@@ -15,7 +15,7 @@ pub enum Verb {
     Subscribe,
     /// Read channels and the status of messages, presence, sessions.
     Read,
-    /// Trim, erase, kick.
+    /// Trim, erase, kick, delete what is retained.
     Admin,
 }
 

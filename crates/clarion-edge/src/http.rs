@@ -21,6 +21,7 @@ mod proto;
 mod publish;
 mod query;
 mod queues;
+mod retained;
 mod router;
 mod sessions;
 mod stream;

@@ -81,6 +81,8 @@ pub struct NodeConfig {
     pub store_qos0: bool,
     /// Topics that may have a retained message.
     pub retained_topics: usize,
+    /// Time between what the node tells of itself on `$SYS/…`; 0 = it tells nothing.
+    pub sys_interval: Duration,
 }
 
 /// Retention by kind of address.
@@ -163,6 +165,7 @@ impl Default for NodeConfig {
             peer_queue_bytes: 1 << 20,
             store_qos0: false,
             retained_topics: 1_000_000,
+            sys_interval: Duration::ZERO,
         }
     }
 }

@@ -50,6 +50,12 @@ struct Interest {
     filters: TopicTree<Filter>,
 }
 
+impl From<Head> for Known {
+    fn from(Head { epoch, last, last_at, .. }: Head) -> Self {
+        Self { epoch, last, last_at }
+    }
+}
+
 /// Where a log ends, as far as it is known here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Known {
@@ -223,8 +229,7 @@ impl Durable {
     }
 
     /// The head of a log was read.
-    pub(crate) fn learn(&self, channel: &Address, head: &Head) {
-        let known = Known { epoch: head.epoch, last: head.last, last_at: head.last_at };
+    pub(crate) fn learn(&self, channel: &Address, known: Known) {
         raise(self.heads().entry(channel.clone()).or_default(), known);
     }
 
@@ -292,7 +297,7 @@ mod tests {
         durable.grew([(&log, known(3))].into_iter());
         assert_eq!(durable.known([&log].into_iter()), [None], "nobody had asked");
         durable.grew([(&log, known(5))].into_iter());
-        durable.learn(&log, &Head { epoch: 1, last: 4, last_at: 4, ..Head::default() });
+        durable.learn(&log, known(4));
         assert_eq!(durable.known([&log].into_iter()), [Some(known(5))], "the read was older");
     }
 }

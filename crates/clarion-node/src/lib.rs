@@ -34,6 +34,7 @@ mod shard;
 mod shared;
 mod shares;
 mod sweeper;
+mod sys;
 
 pub use ack::AckPosition;
 pub use admin::{Presence, SessionInfo, SessionPage};
@@ -50,3 +51,4 @@ pub use peer::{NotAttached, PeerPlan};
 pub use pipe::{End, PipeReader, PipeWriter, pipe};
 pub use publish::{Answer, Draft, Expire};
 pub use queue::{Lease, Leased, NextSpec};
+pub use retained::RetainedPage;

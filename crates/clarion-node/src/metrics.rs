@@ -20,6 +20,11 @@ impl Cell {
         self.0.store(value, Relaxed);
     }
 
+    /// Takes away; only the owning thread may.
+    pub fn sub(&self, by: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_sub(by), Relaxed);
+    }
+
     /// The present value.
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
@@ -64,6 +69,20 @@ pub struct ShardCounters {
     pub gate_owed_too_much: Cell,
     /// Answers of gates that name nothing that was given out.
     pub gate_unknown: Cell,
+    /// Packets of talking sessions.
+    pub peer_packets: Cell,
+    /// Messages that they handed in.
+    pub peer_publishes: Cell,
+    /// Bytes that they said, without what lies between them and the socket.
+    pub peer_bytes_in: Cell,
+    /// Bytes that were written for them, likewise.
+    pub peer_bytes_out: Cell,
+    /// Messages that were written for them.
+    pub peer_messages: Cell,
+    /// Messages for them that found no room.
+    pub peer_dropped: Cell,
+    /// Their subscriptions, feeds aside.
+    pub peer_subscriptions: Cell,
 }
 
 /// What the committer counts.
@@ -150,6 +169,20 @@ pub struct ShardTotals {
     pub gate_too_long: u64,
     /// See [`ShardCounters`].
     pub gate_owed_too_much: u64,
+    /// See [`ShardCounters`].
+    pub peer_packets: u64,
+    /// See [`ShardCounters`].
+    pub peer_publishes: u64,
+    /// See [`ShardCounters`].
+    pub peer_bytes_in: u64,
+    /// See [`ShardCounters`].
+    pub peer_bytes_out: u64,
+    /// See [`ShardCounters`].
+    pub peer_messages: u64,
+    /// See [`ShardCounters`].
+    pub peer_dropped: u64,
+    /// See [`ShardCounters`].
+    pub peer_subscriptions: u64,
 }
 
 impl ShardTotals {
@@ -173,6 +206,13 @@ impl ShardTotals {
             gate_too_long: sum.gate_too_long + shard.gate_too_long.get(),
             gate_owed_too_much: sum.gate_owed_too_much + shard.gate_owed_too_much.get(),
             gate_unknown: sum.gate_unknown + shard.gate_unknown.get(),
+            peer_packets: sum.peer_packets + shard.peer_packets.get(),
+            peer_publishes: sum.peer_publishes + shard.peer_publishes.get(),
+            peer_bytes_in: sum.peer_bytes_in + shard.peer_bytes_in.get(),
+            peer_bytes_out: sum.peer_bytes_out + shard.peer_bytes_out.get(),
+            peer_messages: sum.peer_messages + shard.peer_messages.get(),
+            peer_dropped: sum.peer_dropped + shard.peer_dropped.get(),
+            peer_subscriptions: sum.peer_subscriptions + shard.peer_subscriptions.get(),
         })
     }
 }

@@ -13,7 +13,8 @@ use crate::planner::Planner;
 use crate::retained::Retained;
 use crate::sessions::Sessions;
 use crate::shard::{Job, Mail, Mailbox, Shard, ShardContext};
-use crate::{clock, sweeper};
+use crate::sys::{Connected, Sys};
+use crate::{clock, sweeper, sys};
 use bytes::Bytes;
 use clarion_core::port::store::{
     Batch, Change, Done, Durability, Expect, Health, Store, StoreError, Unit,
@@ -43,6 +44,8 @@ pub(crate) struct Inner {
     pub(crate) retained: Arc<Retained>,
     pub(crate) clients: Arc<Clients>,
     pub(crate) sessions: Arc<Sessions>,
+    pub(crate) connected: Arc<Connected>,
+    pub(crate) sys: Arc<Sys>,
     pub(crate) trimmable: Arc<sweeper::Trimmable>,
     start_locks: [tokio::sync::Mutex<()>; START_LOCKS],
     next_shard: AtomicUsize,
@@ -60,6 +63,7 @@ struct Threads {
     committer: Option<JoinHandle<()>>,
     sweeper: Option<tokio::task::JoinHandle<()>>,
     cleaner: Option<tokio::task::JoinHandle<()>>,
+    sys: Option<tokio::task::JoinHandle<()>>,
 }
 
 /// First attaches that may be under way at once, at most (users share a lock by hash).
@@ -72,6 +76,18 @@ const SECRET_KEY: &[u8] = b"secret/token";
 pub(crate) fn store_refusal(error: StoreError) -> Refusal {
     tracing::debug!(%error, "the store refused");
     error.code().into()
+}
+
+/// What units came to that must all succeed.
+pub(crate) fn all_done(answer: CommitAnswer) -> Result<Vec<Done>, Refusal> {
+    let (_, results) = answer.map_err(store_refusal)?;
+    match results.iter().find_map(|done| match done {
+        Done::Refused(code) => Some(*code),
+        _ => None,
+    }) {
+        Some(code) => Err(code.into()),
+        None => Ok(results),
+    }
 }
 
 /// Random bytes.
@@ -115,6 +131,8 @@ impl Node {
                 retained,
                 clients: Arc::default(),
                 sessions,
+                connected: Arc::default(),
+                sys: Arc::default(),
                 trimmable,
                 start_locks: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
                 next_shard: AtomicUsize::new(0),
@@ -160,6 +178,8 @@ impl Node {
                 retained: inner.retained.clone(),
                 clients: inner.clients.clone(),
                 sessions: inner.sessions.clone(),
+                connected: inner.connected.clone(),
+                sys: inner.sys.clone(),
                 mailboxes: inner.mailboxes.clone(),
             };
             threads
@@ -168,6 +188,7 @@ impl Node {
         }
         threads.sweeper = Some(sweeper::spawn(self.clone()));
         threads.cleaner = Some(tokio::spawn(crate::sessions::clean(self.clone())));
+        threads.sys = sys::spawn(self.clone());
         *self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner) = threads;
         Ok(())
     }
@@ -285,9 +306,18 @@ impl Node {
 
     /// Hands units to the committer and waits for what became of them.
     pub(crate) async fn submit(&self, units: Vec<Unit>) -> Result<CommitAnswer, Refusal> {
+        let answer = self.hand_in(units)?;
+        answer.await.map_err(|_| Refusal::new(Code::StoreOutcome, "the committer ended"))
+    }
+
+    /// Hands units to the committer; what becomes of them comes later.
+    pub(crate) fn hand_in(
+        &self,
+        units: Vec<Unit>,
+    ) -> Result<oneshot::Receiver<CommitAnswer>, Refusal> {
         let (sender, answer) = oneshot::channel();
         self.inner.queue.submit(units, Reply::Task(sender), false)?;
-        answer.await.map_err(|_| Refusal::new(Code::StoreOutcome, "the committer ended"))
+        Ok(answer)
     }
 
     /// Commits units that must all succeed.
@@ -320,7 +350,9 @@ impl Node {
     pub fn shut_down(&self) {
         let threads =
             std::mem::take(&mut *self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        threads.sweeper.into_iter().chain(threads.cleaner).for_each(|task| task.abort());
+        for task in [threads.sweeper, threads.cleaner, threads.sys].into_iter().flatten() {
+            task.abort();
+        }
         self.close_sessions();
         let join = |thread: JoinHandle<()>| {
             if thread.join().is_err() {
@@ -332,18 +364,6 @@ impl Node {
         self.inner.planner.draining.store(true, Ordering::Relaxed);
         self.inner.queue.close();
         threads.committer.into_iter().for_each(join);
-    }
-}
-
-/// What became of units that must all succeed.
-fn all_done(answer: CommitAnswer) -> Result<Vec<Done>, Refusal> {
-    let (_, results) = answer.map_err(store_refusal)?;
-    match results.iter().find_map(|done| match done {
-        Done::Refused(code) => Some(*code),
-        _ => None,
-    }) {
-        Some(code) => Err(code.into()),
-        None => Ok(results),
     }
 }
 

@@ -9,8 +9,10 @@
 //! retained message is in `hashes` (some without may be, too). In memory are one hash a topic and what is not committed.
 //! Must not know: sessions.
 
+mod admin;
 mod record;
 
+pub use admin::RetainedPage;
 pub(crate) use record::{decode, encode, key, of_name, prefix};
 
 use crate::clock;

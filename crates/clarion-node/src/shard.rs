@@ -41,6 +41,7 @@ use crate::planner::Planner;
 use crate::retained::Retained;
 use crate::sessions::Sessions;
 use crate::sweeper::Trimmable;
+use crate::sys::{Connected, Sys};
 use bytes::Bytes;
 use catch_up::Waiter;
 use clarion_core::catch_up::CatchUp;
@@ -85,6 +86,8 @@ pub(crate) struct ShardContext {
     pub(crate) retained: Arc<Retained>,
     pub(crate) clients: Arc<Clients>,
     pub(crate) sessions: Arc<Sessions>,
+    pub(crate) connected: Arc<Connected>,
+    pub(crate) sys: Arc<Sys>,
     pub(crate) mailboxes: Arc<[Arc<Mailbox>]>,
 }
 

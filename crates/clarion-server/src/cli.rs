@@ -1,6 +1,6 @@
 //! The command line: names and options. Must not know: what the commands do.
 
-use crate::{bench, commands, inspect, listen, passwd, proto, publish, serve, token};
+use crate::{bench, commands, inspect, listen, passwd, proto, publish, retained, serve, token};
 use std::process::ExitCode;
 
 /// A message push server in one binary.
@@ -19,6 +19,8 @@ enum Command {
     Publish(publish::Args),
     /// Print what arrives, one JSON line each, and ack it.
     Listen(listen::Args),
+    /// List or delete retained messages of a running server.
+    Retained(retained::Args),
     /// Measure a running server.
     Bench(bench::Args),
     /// Print what a data directory holds.
@@ -42,6 +44,7 @@ impl Cli {
             Command::Serve(args) => serve::run(&args),
             Command::Publish(args) => publish::run(args),
             Command::Listen(args) => listen::run(args),
+            Command::Retained(args) => retained::run(args),
             Command::Bench(args) => bench::run(args),
             Command::Inspect(args) => inspect::run(&args),
             Command::Passwd(args) => passwd::run(&args),

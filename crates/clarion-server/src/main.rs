@@ -13,6 +13,7 @@ mod logs;
 mod passwd;
 mod proto;
 mod publish;
+mod retained;
 mod serve;
 mod token;
 

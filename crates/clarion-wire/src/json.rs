@@ -15,6 +15,23 @@ pub fn write_message(message: &Message, out: &mut Vec<u8>) {
     write_string(message.channel.as_str(), out);
     let _ = write!(out, ",\"seq\":{},\"epoch\":{}", message.seq, message.epoch);
     write_payload(&content.payload, content.json, out);
+    write_rest(message, out);
+}
+
+/// Appends a retained message: its topic and QoS instead of its place in a channel.
+pub fn write_retained(message: &Message, out: &mut Vec<u8>) {
+    let content = &*message.content;
+    out.extend_from_slice(b"{\"topic\":");
+    write_string(message.channel.id(), out);
+    write_payload(&content.payload, content.json, out);
+    // Writing to a Vec does not fail.
+    let _ = write!(out, ",\"qos\":{}", content.qos);
+    write_rest(message, out);
+}
+
+/// What every form has behind the payload.
+fn write_rest(message: &Message, out: &mut Vec<u8>) {
+    let content = &*message.content;
     write_field("content_type", content.content_type.as_deref(), out);
     write_field("kind", content.kind.as_deref(), out);
     if !content.headers.is_empty() {
@@ -119,6 +136,22 @@ mod tests {
         assert!(binary.contains(r#","base64":"/wA=","#), "{binary}");
         let empty = form(Content::default());
         assert!(empty.contains(r#","text":"","#), "{empty}");
+    }
+
+    #[test]
+    fn a_retained_message_has_a_topic_and_no_place() {
+        let message = Message {
+            id: MessageId::live(5, 1, 2),
+            channel: Address::topic("a/\"b").unwrap(),
+            epoch: 0,
+            seq: 0,
+            created_at: 5,
+            content: Arc::new(Content { qos: 1, payload: "x".into(), ..Content::default() }),
+        };
+        let mut out = Vec::new();
+        write_retained(&message, &mut out);
+        let expected = r#"{"topic":"a/\"b","text":"x","qos":1,"created_at":5}"#;
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 
     #[test]

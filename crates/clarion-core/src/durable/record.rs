@@ -251,6 +251,33 @@ pub fn decode_chunk(bytes: &[u8]) -> Option<Vec<(u8, StoredSub)>> {
 }
 
 impl WindowRecord {
+    /// Of what is out; `name` = address of a log of the session, or what else it reads from.
+    pub fn new(mut outs: Vec<Out>, mut name: impl FnMut(u32) -> Box<str>) -> Self {
+        let mut numbers: Vec<u32> = Vec::new();
+        for Out { place, .. } in &mut outs {
+            let known = numbers.iter().position(|log| *log == place.log);
+            let at = known.unwrap_or_else(|| {
+                numbers.push(place.log);
+                numbers.len() - 1
+            });
+            place.log = at as u32;
+        }
+        Self { logs: numbers.into_iter().map(&mut name).collect(), outs }
+    }
+
+    /// What was out, with the logs as the session numbers them now.
+    pub fn into_outs(self, number: impl FnMut(&str) -> u32) -> Vec<Out> {
+        let numbers: Vec<u32> = self.logs.iter().map(|log| &**log).map(number).collect();
+        let outs = self.outs.into_iter();
+        let out = |Out { place, .. }: &mut Out| {
+            numbers.get(place.log as usize).is_some_and(|log| {
+                place.log = *log;
+                true
+            })
+        };
+        outs.filter_map(|mut one| out(&mut one).then_some(one)).collect()
+    }
+
     /// The stored form.
     pub fn encode(&self) -> Bytes {
         let mut out = vec![VERSION];

@@ -24,7 +24,7 @@
 //! its stamp, and that is committed: see [`Subs::spent`]. If it goes earlier, what it gave may come twice.
 
 use crate::port::peer::SubOptions;
-use crate::{Address, Epoch, Millis, Seq, topic};
+use crate::{Address, Epoch, Millis, Seq, mutant, topic};
 
 mod change;
 mod slots;
@@ -34,7 +34,7 @@ pub use slots::Subs;
 /// So many changes of QoS are told apart while messages of before may be unread; what is older is in doubt.
 const RANKS_MAX: usize = 32;
 
-/// The stamp of a change that is being committed.
+/// The stamp of a change that is being committed. Until [`Subs::settle`] it is later than all messages.
 pub const PENDING: Millis = Millis::MAX;
 
 const RANK_QOS: u8 = 3;
@@ -124,7 +124,7 @@ impl StoredSub {
         if old.qos() == 0 {
             self.since = at;
             self.ranks = Vec::new();
-        } else if old != new && self.share.is_none() {
+        } else if old != new && self.share.is_none() && !mutant!("rank_ignored") {
             self.push_rank(at, old);
         }
     }
@@ -165,7 +165,9 @@ impl StoredSub {
         let old = Rank::of(self.options);
         if let Some(tail) = self.tail.take() {
             self.push_rank(tail.at, old);
-            self.push_rank(at, Rank(0));
+            if !mutant!("revived_without_hole") {
+                self.push_rank(at, Rank(0));
+            }
         }
         self.options = options;
     }
@@ -184,7 +186,7 @@ impl StoredSub {
     fn stood(&self, at: Millis, own: bool) -> Option<Rank> {
         let there = self.since <= at && self.tail.is_none_or(|tail| at < tail.at);
         let rank = self.rank(at);
-        (there && rank.takes(own)).then_some(rank)
+        ((there || mutant!("choose_ignores_since")) && rank.takes(own)).then_some(rank)
     }
 }
 
@@ -267,7 +269,23 @@ impl Subs {
             let better = others.qos().cmp(&rank.qos());
             wins &= better.then((this.since, slot).cmp(&(sub.since, other))).is_lt();
         });
+        let wanted = wanted && !(ended && mutant!("tail_dropped"));
         if wanted && (wins || doubt) { Choice::Give(merged) } else { Choice::Elsewhere }
+    }
+
+    /// As [`Self::choose`] while changes may be under way: `None` if nobody can say yet whether the message came before or after
+    /// one, so that it is to be read again later. `told`: all commits up to this stamp have been told here, changes too. A hint
+    /// comes in its order and needs no asking; a page may be ahead of what was told.
+    pub fn choose_told(
+        &self,
+        slot: u32,
+        topic: &str,
+        at: Millis,
+        own: bool,
+        told: Millis,
+    ) -> Option<Choice> {
+        let unknown = self.pending && at > told;
+        (!unknown).then(|| self.choose(slot, topic, at, own))
     }
 
     /// Whether one of QoS ≥ 1 matches that has not ended: the session reads what is stored on this topic from a log.

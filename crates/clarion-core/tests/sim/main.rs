@@ -1,5 +1,6 @@
 //! The seeded simulation: the core types that the server runs, in a world of virtual time where everything that can go
-//! wrong does, against a reference model that states what must hold.
+//! wrong does, against a reference model that states what must hold. Each seed is run in two worlds: devices, queues and gates; then
+//! sessions of clients (`sessions`).
 //!
 //! `SIM_SEEDS=n` runs the seeds 1 to n (200 by default), `SIM_SEED=n` only that one. The same seed is the same run; a
 //! run that breaks an invariant is repeated with its events written down, and the last of them are printed.
@@ -13,6 +14,7 @@ mod node;
 mod oracle;
 mod queue;
 mod rng;
+mod sessions;
 mod stats;
 mod store;
 mod world;
@@ -66,7 +68,11 @@ macro_rules! invariant {
 pub(crate) use invariant;
 
 fn run(seed: u64) -> Result<stats::Stats, String> {
-    let outcome = panic::catch_unwind(|| world::World::new(seed).run());
+    let outcome = panic::catch_unwind(|| {
+        let mut stats = world::World::new(seed).run();
+        stats.add(&sessions::World::new(seed).run());
+        stats
+    });
     outcome.map_err(|cause| {
         let text = cause.downcast_ref::<String>().cloned();
         text.or_else(|| cause.downcast_ref::<&str>().map(|s| (*s).to_string())).unwrap_or_default()

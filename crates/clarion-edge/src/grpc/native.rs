@@ -36,6 +36,8 @@ pub(super) async fn call(method: &str, call: Call) -> Result<Response<Body>, Unk
         "Kick" => to!(kick),
         "Dead" => to!(dead),
         "PutBack" => to!(put_back),
+        "Retained" => to!(retained),
+        "DeleteRetained" => to!(delete_retained),
         _ => return Err(Unknown),
     })
 }
@@ -157,15 +159,19 @@ fn message(message: &Message) -> pb::Message {
         content_type: text(&content.content_type),
         kind: text(&content.kind),
         headers: content.headers.iter().map(header).collect(),
-        sender: content.sender.as_ref().map(|sender| pb::Sender {
-            user: sender.user.to_string(),
-            device: text(&sender.device),
-        }),
+        sender: sender(message),
         created_at: message.created_at,
         expires_at: content.expires_at,
         reply_to: text(&content.reply_to),
         correlation: content.correlation.clone().unwrap_or_default(),
     }
+}
+
+fn sender(message: &Message) -> Option<pb::Sender> {
+    message.content.sender.as_ref().map(|sender| pb::Sender {
+        user: sender.user.to_string(),
+        device: sender.device.as_deref().unwrap_or_default().to_owned(),
+    })
 }
 
 fn page(page: &HistoryPage) -> pb::HistoryResponse {
@@ -300,4 +306,44 @@ async fn kick(
         }
     };
     Ok(pb::KickResponse { kicked: kicked as u32 })
+}
+
+fn retained_message(message: &Message) -> pb::RetainedMessage {
+    let content = &message.content;
+    pb::RetainedMessage {
+        topic: message.channel.id().to_owned(),
+        payload: content.payload.clone(),
+        qos: content.qos.into(),
+        content_type: content.content_type.as_deref().unwrap_or_default().to_owned(),
+        headers: content.headers.iter().map(header).collect(),
+        sender: sender(message),
+        created_at: message.created_at,
+        expires_at: content.expires_at,
+        reply_to: content.reply_to.as_deref().unwrap_or_default().to_owned(),
+        correlation: content.correlation.clone().unwrap_or_default(),
+    }
+}
+
+async fn retained(
+    app: &App,
+    principal: &Principal,
+    request: pb::RetainedRequest,
+) -> Result<pb::RetainedResponse, Refusal> {
+    let limit = limit(request.limit)?;
+    let filter = if request.filter.is_empty() { "#" } else { &request.filter };
+    let after = (!request.after.is_empty()).then_some(request.after.as_str());
+    let listed = app.node.list_retained(principal, filter, after, limit, ANSWER_BYTES).await?;
+    Ok(pb::RetainedResponse {
+        messages: listed.messages.iter().map(retained_message).collect(),
+        next: listed.next.unwrap_or_default(),
+    })
+}
+
+async fn delete_retained(
+    app: &App,
+    principal: &Principal,
+    request: pb::DeleteRetainedRequest,
+) -> Result<pb::DeleteRetainedResponse, Refusal> {
+    app.node.delete_retained(principal, &request.topic).await?;
+    Ok(pb::DeleteRetainedResponse {})
 }

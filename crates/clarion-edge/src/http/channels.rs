@@ -70,7 +70,7 @@ pub(super) struct Message {
 
 /// Who sent it.
 #[derive(Serialize, ToSchema)]
-struct SenderDoc {
+pub(super) struct SenderDoc {
     user: String,
     #[schema(nullable = false)]
     device: Option<String>,

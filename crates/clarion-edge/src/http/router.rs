@@ -3,7 +3,9 @@
 use super::auth::check_host;
 use super::config::HttpConfig;
 use super::problem::{Failure, Problem};
-use super::{channels, dead, groups, messages, ops, proto, publish, queues, sessions, stream};
+use super::{
+    channels, dead, groups, messages, ops, proto, publish, queues, retained, sessions, stream,
+};
 use crate::bodies::Bodies;
 use axum::Router;
 use axum::extract::{Request, State};
@@ -73,6 +75,8 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(messages::status, messages::erase))
         .routes(routes!(stream::stream))
         .routes(routes!(stream::ack))
+        .routes(routes!(retained::list, retained::delete_by_query))
+        .routes(routes!(retained::delete))
         .routes(routes!(sessions::presence))
         .routes(routes!(sessions::list))
         .routes(routes!(sessions::kick))

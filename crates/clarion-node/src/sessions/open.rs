@@ -190,6 +190,10 @@ impl Node {
             subs.extend(own.into_iter().map(|(place, sub)| (slot(place), sub)));
         }
         opened.subs = self.load_logs(number, subs, settled).await?;
+        if settled.is_some() {
+            // Nothing was out, owed or under way at its end.
+            return Ok(());
+        }
         for found in self.all_records(record::window_key(number)).await? {
             opened.window = WindowRecord::decode(&found.value).unwrap_or_default();
         }

@@ -115,12 +115,19 @@ pub(super) fn flush(session: &mut Session, counters: &ShardCounters, now: u64) -
     if session.link.is_blocked() {
         return Flushed::Blocked;
     }
+    let to_peer = matches!(session.role, Role::Peer(_));
+    if to_peer {
+        counters.peer_messages.add(session.outbox.take_begun());
+    }
     while session.outbox.len() > 0 {
         match session.link.try_write(session.outbox.pending()) {
             Ok(written) => {
                 session.outbox.wrote(written);
                 session.last_write = now;
                 counters.sent_bytes.add(written as u64);
+                if to_peer {
+                    counters.peer_bytes_out.add(written as u64);
+                }
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 session.link.block();

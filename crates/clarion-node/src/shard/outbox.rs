@@ -23,6 +23,8 @@ pub(crate) struct Outbox {
     shared: VecDeque<(usize, Bytes)>,
     shared_bytes: usize,
     messages: u32,
+    /// Messages since somebody last asked.
+    begun: u32,
     /// Bytes that were ever written off.
     left: u64,
 }
@@ -52,7 +54,13 @@ impl Outbox {
     /// Where a message's own bytes go.
     pub(crate) fn begin_message(&mut self) -> &mut Vec<u8> {
         self.messages += 1;
+        self.begun = self.begun.wrapping_add(1);
         &mut self.own
+    }
+
+    /// How many messages were added since this was last asked.
+    pub(crate) fn take_begun(&mut self) -> u64 {
+        std::mem::take(&mut self.begun).into()
     }
 
     /// Where control bytes go; they do not count as a message.

@@ -8,6 +8,7 @@ mod feed;
 mod give;
 mod publish;
 mod retained;
+mod server_topics;
 mod share;
 mod stored;
 mod subscribe;
@@ -25,6 +26,7 @@ use super::session::{Role, Session};
 use super::{SessionKey, Shard, State};
 use crate::attach::AttachPlan;
 use crate::clock;
+use crate::sys::Counted;
 use clarion_core::port::layer::Opened;
 use clarion_core::port::outlet::CloseReason;
 use clarion_core::port::peer::{Ask, Receipt};
@@ -80,6 +82,8 @@ pub(super) struct PeerState {
     parked: bool,
     /// It is the reason for [`PeerState::parked`], or for its client not reading, that packets wait in `tail`.
     waiting: bool,
+    /// It counts as connected.
+    counted: Option<Counted>,
 }
 
 /// A subscription to a topic or filter.
@@ -167,6 +171,7 @@ impl Shard {
 
     /// Plain bytes of a connection.
     fn hear_plain(self: &Rc<Self>, key: SessionKey, bytes: &[u8]) {
+        self.context.counters.peer_bytes_in.add(bytes.len() as u64);
         let tail = {
             let mut guard = self.state.borrow_mut();
             let state = &mut *guard;
@@ -237,12 +242,16 @@ impl Shard {
                 }
                 at += heard.consumed;
                 packets += 1;
+                self.context.counters.peer_packets.add(u64::from(heard.consumed > 0));
                 heard.ask
             };
             match ask {
                 Ask::More => break,
                 Ask::Nothing => {}
-                Ask::Publish(publish) => self.peer_publishes(key, *publish),
+                Ask::Publish(publish) => {
+                    self.context.counters.peer_publishes.add(1);
+                    self.peer_publishes(key, *publish);
+                }
                 // Each filter is as much work as a packet.
                 Ask::Subscribe { token, list } => {
                     packets += list.len();

@@ -96,8 +96,9 @@ impl Report {
         if self.seconds > 0.0 { self.messages as f64 / self.seconds } else { 0.0 }
     }
 
+    /// NaN (in JSON null) where there were none.
     fn per_million(&self, cpu_seconds: f64) -> f64 {
-        cpu_seconds * 1e6 / self.messages.max(1) as f64
+        if self.messages == 0 { f64::NAN } else { cpu_seconds * 1e6 / self.messages as f64 }
     }
 
     /// What the server spent, if its process is known.

@@ -8,6 +8,7 @@ mod client;
 mod compare;
 mod flow;
 mod link;
+mod offline;
 mod open;
 mod pool;
 mod websocket;
@@ -22,7 +23,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 
 use super::{BenchError, meter::Report, process::ServerProcess, progress::Progress};
-use broker::{Broker, Dress};
+use broker::{Autosave, Broker, Dress};
 use client::Plan;
 use flow::{Flow, Pace};
 use link::Layers;
@@ -30,6 +31,8 @@ use open::Stay;
 
 /// Clients that share a source address: fewer than the ports that the system gives out.
 const PER_SOURCE: u32 = 5_000;
+/// What Mosquitto spends at fan-out, QoS 0, on the machine that figures are told for: CPU seconds per million deliveries.
+const MOSQUITTO_FANOUT: f64 = 9.0;
 /// Descriptors beside the clients'.
 const OWN_FILES: u64 = 64;
 
@@ -50,12 +53,12 @@ struct Common {
     /// The broker's port: 1883, or 8883 with --tls. With --compare and without this, clarion is started for the run.
     #[arg(long, global = true)]
     port: Option<u16>,
-    /// The protocol: 3.1, 3.1.1 or 5.
-    #[arg(long, default_value = "3.1.1", value_parser = version, global = true)]
-    version: Version,
-    /// Of publishes and, unless --subscribe-qos is given, of subscriptions.
-    #[arg(long, default_value = "0", value_parser = qos, global = true)]
-    qos: Qos,
+    /// The protocol: 3.1, 3.1.1 or 5. By itself 3.1.1; `offline` takes 5 where the broker speaks it.
+    #[arg(long, value_parser = version, global = true)]
+    version: Option<Version>,
+    /// Of publishes and, unless --subscribe-qos is given, of subscriptions. By itself 0; `offline` takes 1.
+    #[arg(long, value_parser = qos, global = true)]
+    qos: Option<Qos>,
     /// Of subscriptions.
     #[arg(long, value_parser = qos, value_name = "QOS", global = true)]
     subscribe_qos: Option<Qos>,
@@ -83,6 +86,10 @@ struct Common {
     /// With --compare: how often both are measured, in turns.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), value_name = "N", global = true)]
     rounds: u32,
+    /// Measures first what mosquitto spends at fan-out 1 to 1,000, QoS 0, and tells the other figures also as they would be on a
+    /// machine where that is 9.0 CPU seconds per million.
+    #[arg(long, global = true)]
+    calibrate: bool,
 }
 
 /// Who else can be started.
@@ -134,6 +141,8 @@ enum Workload {
         #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
         connections: u32,
     },
+    /// Messages for sessions that are away, and their way to them when they return.
+    Offline(offline::Args),
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -215,19 +224,72 @@ impl Ground<'_> {
 /// Runs a workload.
 pub(super) fn run(args: &Args, shared: &Shared<'_>) -> Result<(), BenchError> {
     raise_limit(args.workload.clients())?;
+    if let Workload::Offline(workload) = &args.workload {
+        workload.check(&args.common)?;
+    }
+    let mut voice = Voice { shared, scale: None };
+    if args.common.calibrate {
+        voice.calibrate()?;
+    }
     match args.common.compare {
         None => {
-            let broker = running(&args.common, shared)?;
-            tell(shared, &measure(args, &broker, shared.progress)?);
-            Ok(())
+            let mut broker = running(&args.common, shared)?;
+            measure(args, &mut broker, shared.progress, &mut |report| {
+                voice.tell(report);
+                Ok(())
+            })
         }
-        Some(Rival::Mosquitto) => compare::run(args, shared),
+        Some(Rival::Mosquitto) => compare::run(args, &voice),
     }
 }
 
-fn tell(shared: &Shared<'_>, report: &Report) {
-    shared.progress.clear();
-    super::print(&if shared.json { report.json() } else { report.table() });
+/// How measurements are told.
+struct Voice<'a> {
+    shared: &'a Shared<'a>,
+    /// How much dearer this machine is than the one that figures are told for.
+    scale: Option<f64>,
+}
+
+impl Voice<'_> {
+    fn tell(&self, mut report: Report) {
+        if let Some((scale, spent)) = self.scale.zip(report.cpu_s_per_million()) {
+            report.more.push(("scaled_cpu_s_per_million", json!(rounded(spent / scale))));
+        }
+        self.print(&report);
+    }
+
+    fn print(&self, report: &Report) {
+        self.shared.progress.clear();
+        super::print(&if self.shared.json { report.json() } else { report.table() });
+    }
+
+    /// Finds the scale, and tells it.
+    fn calibrate(&mut self) -> Result<(), BenchError> {
+        let (name, pace) = ("calibration", Pace::InFlight(16));
+        let flow = Flow { name, groups: 1, readers: 1000, messages: 500, pace };
+        raise_limit(u64::from(flow.readers) + 1)?;
+        let broker = Broker::mosquitto(Dress::default(), None)?;
+        let ground = Ground {
+            plan: Plan { at: broker.at, layers: Layers::default(), version: Version::V311 },
+            qos: Qos::AtMostOnce,
+            subscribe_qos: Qos::AtMostOnce,
+            size: 200,
+            opening: 64,
+            topic: "bench".into(),
+            server: broker.process.as_ref(),
+            progress: self.shared.progress,
+        };
+        let mut report = flow::run(&ground, &flow)?;
+        self.scale = report.cpu_s_per_million().map(|spent| spent / MOSQUITTO_FANOUT);
+        report.more =
+            vec![("broker", json!("mosquitto")), ("scale", json!(self.scale.map(rounded)))];
+        self.print(&report);
+        Ok(())
+    }
+}
+
+fn rounded(value: f64) -> f64 {
+    (value * 10_000.0).round() / 10_000.0
 }
 
 /// The broker that the command line names.
@@ -243,24 +305,48 @@ fn running(common: &Common, shared: &Shared<'_>) -> Result<Broker, BenchError> {
     Ok(Broker::running(at, process))
 }
 
-/// One measurement of one broker.
-fn measure(args: &Args, broker: &Broker, progress: &Progress) -> Result<Report, BenchError> {
-    let common = &args.common;
+/// What a measurement's reports go to.
+type Hand<'a> = dyn FnMut(Report) -> Result<(), BenchError> + 'a;
+
+/// The broker's side of a measurement, as it is now.
+fn ground<'a>(
+    common: &Common,
+    version: Version,
+    qos: Qos,
+    broker: &'a Broker,
+    progress: &'a Progress,
+) -> Result<Ground<'a>, BenchError> {
     let tls = common.tls.then(link::tls_config).transpose();
     let tls = tls.map_err(|e| BenchError::Other(format!("TLS: {e}")))?;
-    let subprotocol = if common.version == Version::V31 { "mqttv3.1" } else { "mqtt" };
+    let subprotocol = if version == Version::V31 { "mqttv3.1" } else { "mqtt" };
     let websocket = common.websocket.then_some(subprotocol);
-    let ground = Ground {
-        plan: Plan { at: broker.at, layers: Layers { tls, websocket }, version: common.version },
-        qos: common.qos,
-        subscribe_qos: common.subscribe_qos.unwrap_or(common.qos),
+    Ok(Ground {
+        plan: Plan { at: broker.at, layers: Layers { tls, websocket }, version },
+        qos,
+        subscribe_qos: common.subscribe_qos.unwrap_or(qos),
         size: common.payload,
         opening: common.opening as usize,
         topic: format!("bench/{}", std::process::id()),
         server: broker.process.as_ref(),
         progress,
-    };
+    })
+}
+
+/// One broker's measurements.
+fn measure(
+    args: &Args,
+    broker: &mut Broker,
+    progress: &Progress,
+    hand: &mut Hand<'_>,
+) -> Result<(), BenchError> {
+    let common = &args.common;
+    if let Workload::Offline(workload) = &args.workload {
+        return offline::run(common, workload, broker, progress, hand);
+    }
+    let (version, qos) = (common.version.unwrap_or(Version::V311), common.qos.unwrap_or_default());
+    let ground = ground(common, version, qos, broker, progress)?;
     let mut report = match &args.workload {
+        Workload::Offline(_) => return Ok(()),
         Workload::Fanout { subscribers, messages, pace } => {
             let name = "mqtt-fanout";
             let (readers, messages, pace) = (*subscribers, *messages, pace.pace());
@@ -276,8 +362,8 @@ fn measure(args: &Args, broker: &Broker, progress: &Progress) -> Result<Report, 
         }
         Workload::Connect { connections } => open::connect(&ground, *connections),
     }?;
-    report.more.push(("qos", json!(common.qos as u8)));
-    Ok(report)
+    report.more.push(("qos", json!(qos as u8)));
+    hand(report)
 }
 
 impl Common {
@@ -294,6 +380,7 @@ impl Workload {
             Self::Idle { connections, .. } | Self::Connect { connections } => {
                 u64::from(*connections)
             }
+            Self::Offline(offline) => offline.clients(),
         }
     }
 }

@@ -39,6 +39,11 @@ impl ServerProcess {
         Ok(inode.and_then(|inode| owner(&format!("socket:[{inode}]"))))
     }
 
+    /// Its number.
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// CPU time used so far, by all threads, in user and kernel mode.
     pub(super) fn cpu_seconds(&self) -> Option<f64> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;

@@ -1,8 +1,11 @@
 //! `clarion bench mqtt`: every workload runs, small, and what it counts is right.
 
-use clarion_tests::{Command, Server};
+use clarion_tests::{Command, Server, wait_for};
 use serde_json::Value;
-use std::path::Path;
+use std::{
+    net::{TcpListener, TcpStream},
+    path::Path,
+};
 
 /// Runs a workload with `arguments`; what it printed.
 fn run(arguments: &str) -> Vec<Value> {
@@ -30,6 +33,13 @@ fn measure(server: &Server, arguments: &str) -> Value {
     let report = reports.remove(0);
     check(&report, arguments);
     report
+}
+
+/// Where Mosquitto is.
+fn mosquitto() -> &'static str {
+    let paths = ["/usr/sbin/mosquitto", "/usr/bin/mosquitto", "/usr/local/sbin/mosquitto"];
+    let installed = paths.into_iter().find(|path| Path::new(path).exists());
+    installed.expect("mosquitto is not installed; test.sh installs it")
 }
 
 #[test]
@@ -77,9 +87,7 @@ fn clients_that_stay_or_only_come_are_counted() {
 
 #[test]
 fn two_brokers_are_compared_in_turns() {
-    let paths = ["/usr/sbin/mosquitto", "/usr/bin/mosquitto", "/usr/local/sbin/mosquitto"];
-    let installed = paths.iter().any(|path| Path::new(path).exists());
-    assert!(installed, "mosquitto is not installed; test.sh installs it");
+    mosquitto();
     for dress in ["", " --websocket", " --tls", " --tls --websocket --version 5"] {
         let load = "pairs --pairs 5 --messages 20 --compare mosquitto --rounds 2 --qos 1";
         let reports = run(&format!("{load}{dress}"));
@@ -96,6 +104,82 @@ fn two_brokers_are_compared_in_turns() {
         // So little work may be too little to be measured: then there is no number.
         assert!(share.get("ratio").is_some(), "{share}");
     }
+}
+
+/// What `--compare` measured of Mosquitto.
+fn of_mosquitto(arguments: &str) -> Vec<Value> {
+    mosquitto();
+    let mut reports = run(&format!("{arguments} --compare mosquitto"));
+    reports.retain(|report| report["broker"] == "mosquitto");
+    reports
+}
+
+#[test]
+fn what_waits_for_durable_sessions_is_drained() {
+    for (load, published) in [
+        ("", 120),
+        (" --qos 2 --in-flight 1", 120),
+        (" --filters own-wildcard --topics 5 --version 3.1.1", 120),
+        (" --filters one --version 3.1 --publishers 1", 12),
+        (" --filters one-wildcard --topics 2 --publishers 20 --websocket", 12),
+        (" --beside 1200 --opening 3", 120),
+    ] {
+        let reports = of_mosquitto(&format!("offline --sessions 10 --messages 12{load}"));
+        let workloads: Vec<&Value> = reports.iter().map(|report| &report["workload"]).collect();
+        assert_eq!(workloads, ["mqtt-offline-enqueue", "mqtt-offline-drain"], "{load}");
+        for report in &reports {
+            check(report, load);
+        }
+        assert_eq!(reports[0]["messages"], published, "{load}");
+        assert_eq!(reports[1]["messages"], 120, "{load}");
+        assert_eq!(reports[1]["sessions_present"], 10, "{load}");
+        assert!(reports[1]["latency_ms"]["p50"].as_f64().unwrap() > 0.0, "{load}");
+    }
+    let reports = of_mosquitto("offline --sessions 10 --messages 12 --no-drain");
+    assert_eq!(reports.len(), 1);
+}
+
+/// Enqueue, two restarts and drain; Mosquitto has saved nothing before it is killed.
+fn all_is_lost(reports: &[Value]) {
+    let workloads: Vec<&Value> = reports.iter().map(|report| &report["workload"]).collect();
+    let restart = "mqtt-offline-restart";
+    assert_eq!(workloads, ["mqtt-offline-enqueue", restart, restart, "mqtt-offline-drain"]);
+    assert!(reports[1]["seconds"].as_f64().unwrap() > 0.0, "{reports:?}");
+    assert!(reports[1]["cpu_s"].is_number(), "{reports:?}");
+    let drain = &reports[3];
+    assert_eq!((&drain["messages"], &drain["sessions_present"]), (&0.into(), &0.into()));
+    assert_eq!((&drain["lost"], &drain["repeated"]), (&120.into(), &0.into()));
+    assert_eq!(drain["server"]["cpu_s_per_million"], Value::Null, "{drain}");
+}
+
+#[test]
+fn what_a_killed_broker_lost_is_counted() {
+    all_is_lost(&of_mosquitto("offline --sessions 10 --messages 12 --kill 2"));
+}
+
+#[test]
+fn a_broker_that_ran_before_is_started_again_as_it_is_told() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (path, number) = (mosquitto(), port.to_string());
+    let config = tempfile::NamedTempFile::new().unwrap();
+    // Another user's process would no longer end with the one that started it.
+    let lines = format!("listener {port} 127.0.0.1\nallow_anonymous true\nuser root\n");
+    std::fs::write(&config, lines).unwrap();
+    let config = config.path().to_str().unwrap();
+    let mut before = Command::start(path, ["-c", config]);
+    wait_for("mosquitto accepts", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+    // Ends with the bench.
+    let again = format!("exec setpriv --pdeathsig KILL {path} -c {config} 2>&1");
+    let load = "bench mqtt offline --json --sessions 10 --messages 12 --kill 2";
+    let place = ["--port", &number, "--restart-command", &again];
+    let output = Command::clarion(load.split(' ').chain(place));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    assert!(!before.wait().success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    let reports: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    all_is_lost(&reports);
 }
 
 #[test]

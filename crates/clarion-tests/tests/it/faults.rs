@@ -5,7 +5,7 @@
 //! data directory.
 
 mod full;
-mod power;
+pub(crate) mod power;
 pub(crate) mod shim;
 
 use std::{

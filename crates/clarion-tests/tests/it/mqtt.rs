@@ -3,7 +3,7 @@
 //! `vectors`: packet sequences of another broker · `clients`: clients that others wrote · `scenarios`: what the
 //! specifications say, each for every version that has it · `malformed`: what is refused, and how · `users`: feeds,
 //! and the other transports · `listeners`: how connections come in · `faults`: slow, half-open and vanishing clients, crashes,
-//! a failing disk · `security`: who may do what. Must not know: the server's codec.
+//! a failing disk · `security`: who may do what · `sys`: what the server tells of itself. Must not know: the server's codec.
 
 mod broker;
 mod certificates;
@@ -13,6 +13,7 @@ mod listeners;
 mod malformed;
 mod scenarios;
 mod security;
+mod sys;
 mod users;
 mod vectors;
 

@@ -3,6 +3,7 @@
 use crate::api::Stream;
 use clarion_tests::{
     Server,
+    mqtt::{Client, Message, Version, prop},
     raw::{Answer, Connection, request},
 };
 use serde_json::{Value, json};
@@ -217,6 +218,8 @@ const GROUP_ACK: &str = "/api/v1/channels/{address}/groups/{group}/ack";
 const GROUP_NACK: &str = "/api/v1/channels/{address}/groups/{group}/nack";
 const DEAD: &str = "/api/v1/channels/{address}/dead";
 const PUT_BACK: &str = "/api/v1/channels/{address}/dead/put-back";
+const RETAINED: &str = "/api/v1/retained";
+const ONE_RETAINED: &str = "/api/v1/retained/{topic}";
 const PROTO: &str = "/proto/{name}";
 const PACKAGE_PROTO: &str = "/proto/{package}/{version}/{name}";
 
@@ -266,6 +269,13 @@ fn samples(message: &str, token: &str, session: &str) -> Vec<Sample> {
         sample("delete", USER_SESSIONS, "/api/v1/users/%00/sessions", None, 400),
         sample("delete", CHANNEL, "/api/v1/channels/user:u/messages?below=2", None, 200),
         sample("delete", CHANNEL, "/api/v1/channels/user:u/messages", None, 400),
+        sample("get", RETAINED, "/api/v1/retained?limit=1", None, 200),
+        sample("get", RETAINED, "/api/v1/retained?filter=r/1", None, 200),
+        sample("get", RETAINED, "/api/v1/retained?filter=a%23", None, 400),
+        sample("delete", RETAINED, "/api/v1/retained?topic=r/1", None, 204),
+        sample("delete", RETAINED, "/api/v1/retained?topic=r/1", None, 404),
+        sample("delete", ONE_RETAINED, "/api/v1/retained/r%2F2", None, 204),
+        sample("delete", ONE_RETAINED, "/api/v1/retained/%2B", None, 400),
         sample("get", "/healthz", "/healthz", None, 200),
         sample("get", "/readyz", "/readyz", None, 200),
         sample("get", "/metrics", "/metrics", None, 200),
@@ -324,6 +334,11 @@ fn every_operation_answers_as_documented() {
     let sessions = call(at, "get", SESSIONS, None, &[]).json();
     let session = sessions["sessions"][0]["id"].as_str().expect("a session").to_owned();
     let _second = Stream::feed(&server, "u", "d");
+    let mut writer = Client::connect(server.listener("mqtt"), Version::V5, "writer");
+    for topic in ["r/1", "r/2"] {
+        let rich = Message::new(topic, "x").qos(1).retained().with(prop::message_expiry(99_u32));
+        assert!(writer.publish_as(rich) < 0x80);
+    }
     let id = message["id"].as_str().expect("an id");
     let mut answered: BTreeMap<(String, String), BTreeSet<u16>> = BTreeMap::new();
     let job = json!({ "address": "queue:q", "text": "x" });

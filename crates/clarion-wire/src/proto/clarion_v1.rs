@@ -439,6 +439,58 @@ pub struct PutBackResponse {
     #[prost(uint32, tag = "1")]
     pub put_back: u32,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RetainedRequest {
+    /// Of topics that this MQTT filter matches; empty = all.
+    #[prost(string, tag = "1")]
+    pub filter: ::prost::alloc::string::String,
+    /// Go on here: `next` of the answer before.
+    #[prost(string, tag = "2")]
+    pub after: ::prost::alloc::string::String,
+    /// 1 to 1,000; 0 = 100.
+    #[prost(uint32, tag = "3")]
+    pub limit: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RetainedMessage {
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub payload: ::prost::bytes::Bytes,
+    /// 0, 1 or 2, as it was published.
+    #[prost(uint32, tag = "3")]
+    pub qos: u32,
+    #[prost(string, tag = "4")]
+    pub content_type: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "5")]
+    pub headers: ::prost::alloc::vec::Vec<Header>,
+    #[prost(message, optional, tag = "6")]
+    pub sender: ::core::option::Option<Sender>,
+    #[prost(uint64, tag = "7")]
+    pub created_at: u64,
+    #[prost(uint64, optional, tag = "8")]
+    pub expires_at: ::core::option::Option<u64>,
+    #[prost(string, tag = "9")]
+    pub reply_to: ::prost::alloc::string::String,
+    #[prost(bytes = "bytes", tag = "10")]
+    pub correlation: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RetainedResponse {
+    /// In the order of their topics; may be fewer than asked for, even none, while there are more.
+    #[prost(message, repeated, tag = "1")]
+    pub messages: ::prost::alloc::vec::Vec<RetainedMessage>,
+    /// Opaque; go on with this as `after`; empty at the end.
+    #[prost(string, tag = "2")]
+    pub next: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteRetainedRequest {
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteRetainedResponse {}
 /// How safe a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

@@ -46,6 +46,8 @@ pub struct Subs {
     pub(super) unshared: usize,
     /// How many of them have a filter that another one has: a tail and its successor.
     pub(super) twins: usize,
+    /// A change has no stamp yet.
+    pub(super) pending: bool,
     pub(super) index: Option<Box<Index>>,
 }
 
@@ -166,7 +168,7 @@ impl Subs {
             self.index = None;
         }
         if self.len == 0 {
-            *self = Self::default();
+            *self = Self { pending: self.pending, ..Self::default() };
         }
         Some(sub)
     }

@@ -92,12 +92,12 @@ fn a_tail_gives_what_another_one_left_to_it() {
     assert_eq!((subs.find("a", None), subs.find_tail("a")), (None, Some(a)));
     assert_eq!(given(subs.choose(a, "a", 5, false)), Some((2, vec![1, 2])));
     assert_eq!(given(subs.choose(all, "a", 5, false)), None);
-    assert_eq!(given(subs.choose(b, "b", 5, false)), None, "nobody else has it");
+    assert_eq!(given(subs.choose(b, "b", 5, false)), None, "nobody else has it: it left nothing");
     assert_eq!(given(subs.choose(a, "a", 10, false)), None);
     assert_eq!(given(subs.choose(all, "a", 10, false)), Some((1, vec![2])));
     assert!(subs.has_durable("a") && !subs.has_durable("b"));
     assert_eq!(subs.spent(|slot| if slot == all { 9 } else { 30 }), []);
-    assert_eq!(subs.spent(|_| 10), [a, b]);
+    assert_eq!(subs.spent(|_| 10), [a]);
 }
 
 #[test]
@@ -135,6 +135,19 @@ fn to_qos_0_the_backlog_runs_out_and_from_it_the_head_begins() {
     let b = subs.insert(sub("b", 0, 1, 0));
     assert_eq!(subs.subscribe("b", None, options(1, 0), 30, HEAD), (b, None));
     assert_eq!(subs.get(b).unwrap().since, 30);
+}
+
+#[test]
+fn while_a_change_has_no_stamp_what_may_come_after_it_waits() {
+    let mut subs = Subs::default();
+    let a = subs.insert(sub("a", 2, 1, 1));
+    let all = subs.insert(sub("#", 1, 2, 2));
+    assert_eq!(subs.unsubscribe("a", None, PENDING, HEAD), Some(a));
+    let told = |subs: &Subs, at| subs.choose_told(all, "a", at, false, 9).map(given);
+    assert_eq!((told(&subs, 9), told(&subs, 10)), (Some(None), None));
+    assert_eq!(given(subs.choose(all, "a", 10, false)), None, "a hint comes in its order");
+    subs.settle([a], 10);
+    assert_eq!((told(&subs, 9), told(&subs, 10)), (Some(None), Some(Some((1, vec![2])))));
 }
 
 #[test]

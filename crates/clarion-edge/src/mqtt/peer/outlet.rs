@@ -50,7 +50,11 @@ impl MqttPeer {
             return Gave::Passed;
         }
         let check = delivery.check || self.acl_version != self.principal.acl_version();
-        if check && !self.principal.allows(Verb::Subscribe, &message.channel) {
+        // What the server tells of itself is for everyone, whatever rules say meanwhile.
+        if check
+            && !message.channel.is_server_topic()
+            && !self.principal.allows(Verb::Subscribe, &message.channel)
+        {
             PeerCounters::count(&self.config.counters.forbidden);
             return Gave::Passed;
         }

@@ -44,6 +44,7 @@ impl PeerState {
             finish_by: None,
             parked: false,
             waiting: false,
+            counted: None,
         }
     }
 }
@@ -147,6 +148,7 @@ impl Shard {
             }
             if let Some(peer) = PeerState::of(session) {
                 peer.last_heard = tick;
+                peer.counted = Some(self.context.connected.enter());
                 let first = peer.next_look(tick);
                 if first < state.timers.heartbeat_at(tick) {
                     state.timers.arm(key, first);

@@ -201,6 +201,7 @@ fn is_own(session: &mut Session, message: &Message, options: SubOptions) -> bool
 fn count(counters: &ShardCounters, given: Given) -> u64 {
     if given == Given::Full {
         counters.dropped_outbox.add(1);
+        counters.peer_dropped.add(1);
     }
     u64::from(given == Given::Taken)
 }
@@ -257,6 +258,7 @@ impl Shard {
             }
         }
         self.context.counters.dropped_outbox.add(1);
+        self.context.counters.peer_dropped.add(1);
     }
 
     /// Returns whether the member took it.

@@ -10,6 +10,7 @@ use crate::shard::deliver::list_dirty;
 use crate::shard::session::Session;
 use crate::shard::{SessionKey, Shard, State};
 use bytes::Bytes;
+use clarion_core::address::SERVER_TOPICS;
 use clarion_core::port::outlet::CloseReason;
 use clarion_core::port::peer::SubOptions;
 use clarion_core::port::store::Record;
@@ -53,7 +54,7 @@ impl Owed {
 }
 
 /// How giving one message went.
-enum Step {
+pub(super) enum Step {
     Done,
     /// The session has no room.
     Wait(Rc<Notify>),
@@ -97,10 +98,15 @@ impl Shard {
     async fn read_retained(self: Rc<Self>, key: SessionKey) {
         while let Some((filter, options, after)) = self.next_owed(key) {
             let all = async {
-                self.read_filter(key, &filter, options, after).await?;
-                self.read_missed(key, &filter, options).await
+                let to_the_end = self.read_filter(key, &filter, options, after).await?;
+                self.read_missed(key, &filter, options).await?;
+                Some(to_the_end)
             };
-            if all.await.is_none() {
+            let read = all.await;
+            if read == Some(true) {
+                self.replayed(key, &filter);
+            }
+            if read.is_none() {
                 tracing::warn!("a session ends: retained messages could not be read");
                 self.close_session(&mut self.state.borrow_mut(), key, CloseReason::Store);
                 return self.context.mailbox.nudge();
@@ -132,7 +138,7 @@ impl Shard {
             for topic in missed.iter().filter(|topic| topic::matches(filter, topic)) {
                 let reading = self.context.retained.read(topic);
                 if let Some(message) = self.look_up(topic, &reading).await?
-                    && !self.give_latest(key, filter, options, (message, &reading)).await?
+                    && !self.give_latest(key, filter, (options, false), (message, &reading)).await?
                 {
                     return Some(());
                 }
@@ -166,14 +172,18 @@ impl Shard {
         next
     }
 
-    /// `None` when the store does not answer.
+    /// Whether it came to the end. `None` when the store does not answer.
     async fn read_filter(
         self: &Rc<Self>,
         key: SessionKey,
         filter: &str,
         options: SubOptions,
         mut after: Option<Bytes>,
-    ) -> Option<()> {
+    ) -> Option<bool> {
+        if filter.starts_with(SERVER_TOPICS) {
+            self.give_server_topics(key, filter, options).await;
+            return Some(true);
+        }
         let wildcard = topic::is_wildcard(filter);
         let prefix = if wildcard { retained::prefix(filter) } else { retained::key(filter) };
         let mut limit = if wildcard { FIRST_PAGE } else { 1 };
@@ -206,16 +216,17 @@ impl Shard {
             }
             let messages = merge(filter, found, &reading, first);
             first = false;
-            for message in messages {
-                if !self.give_latest(key, filter, options, (message, &reading)).await? {
-                    return Some(());
+            for (message, in_order) in messages {
+                let how = (options, in_order);
+                if !self.give_latest(key, filter, how, (message, &reading)).await? {
+                    return Some(false);
                 }
             }
             if last {
-                return Some(());
+                return Some(true);
             }
         }
-        Some(())
+        Some(false)
     }
 
     /// A record's message. Sessions that are given the same one hold it once.
@@ -243,7 +254,7 @@ impl Shard {
         self: &Rc<Self>,
         key: SessionKey,
         filter: &str,
-        options: SubOptions,
+        (options, in_order): (SubOptions, bool),
         (mut message, read_by): (Arc<Message>, &Reading),
     ) -> Option<bool> {
         let mut again: Option<Reading> = None;
@@ -263,7 +274,7 @@ impl Shard {
                 again = Some(reading);
                 continue;
             }
-            match self.give_retained(key, filter, &message, options) {
+            match self.give_retained(key, filter, &message, (options, in_order)) {
                 Step::Done => return Some(true),
                 Step::Over => return Some(false),
                 Step::Wait(room) => room.notified().await,
@@ -281,6 +292,9 @@ impl Shard {
 
     /// What a topic has. Outer `None` when the store does not answer.
     async fn look_up(&self, topic: &str, reading: &Reading) -> Option<Option<Arc<Message>>> {
+        if topic.starts_with(SERVER_TOPICS) {
+            return Some(self.context.sys.get(topic));
+        }
         if let Some((_, message)) = reading.overlay.first() {
             return Some(message.clone());
         }
@@ -289,12 +303,12 @@ impl Shard {
         Some(message.filter(|message| message.channel.id() == topic).map(Arc::new))
     }
 
-    fn give_retained(
+    pub(super) fn give_retained(
         &self,
         key: SessionKey,
         filter: &str,
         message: &Arc<Message>,
-        options: SubOptions,
+        (options, in_order): (SubOptions, bool),
     ) -> Step {
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
@@ -307,12 +321,25 @@ impl Shard {
         if message.content.expired(giving.now) {
             return Step::Done;
         }
-        let given = give(&giving, session, message, options);
+        let stored = PeerState::of(session).is_some_and(|peer| peer.stored.is_some());
+        let given = if stored {
+            match giving.give_replayed(session, message, (filter, options), in_order) {
+                None => Given::Full,
+                Some(true) => Given::Taken,
+                Some(false) => Given::Passed,
+            }
+        } else {
+            give(&giving, session, message, options)
+        };
         if given != Given::Full {
             list_dirty(session, &mut state.dirty);
             self.context.mailbox.nudge();
         }
         self.context.counters.delivered.add(u64::from(given == Given::Taken));
+        if stored {
+            self.list_stored(state, key);
+        }
+        let Some(session) = state.sessions.get_mut(key) else { return Step::Over };
         let peer = PeerState::of(session).filter(|peer| peer.owed.is_some());
         match (given, peer) {
             (Given::Full, Some(peer)) => Step::Wait(peer.room.clone()),
@@ -332,23 +359,24 @@ fn give(
     giving.give(session, message, Way { qos, retain: true, check: options.check, ids }, None)
 }
 
-/// What a page of records says. What was not committed when the first page was read comes with that one, whatever its place;
+/// What a page of records says, and of each whether it comes in the order of the keys. What was not committed when the first page was read comes with that one, whatever its place;
 /// what is not when a later one is read came with the first, or comes live: no page tells what is older than that.
 fn merge(
     filter: &str,
     found: Vec<Arc<Message>>,
     reading: &Reading,
     first: bool,
-) -> Vec<Arc<Message>> {
+) -> Vec<(Arc<Message>, bool)> {
     let overlay = &reading.overlay;
     let changed: HashSet<&str> = overlay.iter().map(|(topic, _)| &**topic).collect();
-    let mut messages: Vec<Arc<Message>> = found
+    let mut messages: Vec<(Arc<Message>, bool)> = found
         .into_iter()
         .filter(|message| topic::matches(filter, message.channel.id()))
         .filter(|message| !changed.contains(message.channel.id()))
+        .map(|message| (message, true))
         .collect();
     if first {
-        messages.extend(overlay.iter().filter_map(|(_, message)| message.clone()));
+        messages.extend(overlay.iter().filter_map(|(_, message)| Some((message.clone()?, false))));
     }
     messages
 }

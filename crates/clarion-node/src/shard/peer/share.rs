@@ -29,7 +29,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// The number of the first log that a session shares (see [`Place::log`]): below are those of its own.
-pub(super) const FIRST_SHARE: u32 = 1 << 25;
+pub(super) const FIRST_SHARE: u32 = 1 << 31;
 /// Messages that are handed to a member and not answered yet, at most.
 const FLYING_MAX: u32 = 32;
 

@@ -12,6 +12,7 @@ mod give;
 mod inbound;
 mod kept;
 mod pages;
+mod replay;
 mod resume;
 mod subscribe;
 
@@ -29,6 +30,7 @@ use clarion_core::port::peer::Place;
 use clarion_core::subscription::Subscription;
 use clarion_core::{Address, Cursor, Epoch, Message, Seq};
 use kept::Kept;
+use replay::Replay;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -36,6 +38,8 @@ use std::sync::Arc;
 pub(super) const FIRST_LOG: u32 = 2;
 /// The number of the first log that only what is out stands in.
 const FIRST_ORPHAN: u32 = 1 << 24;
+/// The number of the first log that the session has by a group: above are those of the groups themselves.
+const FIRST_KEPT: u32 = 1 << 30;
 /// Where others have a group, a subscription to a user's topic has this: it is his feed, which a device's cursors read.
 const FEED: &str = "";
 /// QoS 2 deliveries of one session that are not over (design §1.8).
@@ -107,9 +111,13 @@ pub(in crate::shard) struct Stored {
     turn: u16,
     /// Unsubscribed, but not at their end.
     tails: usize,
-    /// Logs, and records of retained messages, that only what is out stands in.
-    orphans: Vec<Box<str>>,
     kept: Kept,
+    /// Logs, and keys of retained messages, that only what is out stands in.
+    orphans: HashMap<u32, Box<str>>,
+    last_orphan: u32,
+    /// Retained messages that are given, in order.
+    replays: Vec<Replay>,
+    owed_dirty: bool,
     /// Logs that are behind, in the order in which they get a page.
     behind: VecDeque<u32>,
     reading: u32,
@@ -143,6 +151,7 @@ struct Flight {
     window: bool,
     /// Logs whose hold changes.
     pins: Vec<Address>,
+    owed: bool,
 }
 
 impl Stored {
@@ -190,10 +199,13 @@ impl Stored {
 
     /// What was out is over; it counts as acked.
     fn over(&mut self, place: Place) {
-        let Some(slot) = place.log.checked_sub(FIRST_LOG).filter(|_| place.log < FIRST_ORPHAN)
-        else {
+        if place.log >= FIRST_KEPT {
             return;
-        };
+        }
+        if place.log >= FIRST_ORPHAN {
+            return self.step_over(place.log);
+        }
+        let Some(slot) = place.log.checked_sub(FIRST_LOG) else { return };
         if let Some(log) = self.log(slot) {
             log.out = log.out.saturating_sub(1);
             log.skip.retain(|seq| *seq != place.seq);
@@ -213,6 +225,18 @@ impl Stored {
             && !std::mem::replace(&mut log.dirty, true)
         {
             self.dirty.push(slot);
+        }
+    }
+
+    /// The number of a log that only what is out stands in.
+    fn orphan(&mut self, name: &str) -> u32 {
+        loop {
+            let next = self.last_orphan + 1;
+            self.last_orphan = if next < FIRST_KEPT { next } else { FIRST_ORPHAN };
+            if !self.orphans.contains_key(&self.last_orphan) {
+                self.orphans.insert(self.last_orphan, name.into());
+                return self.last_orphan;
+            }
         }
     }
 
@@ -257,7 +281,7 @@ impl Shard {
             stored.listed = true;
             state.stored_now.push(key);
             self.context.mailbox.nudge();
-        } else if !stored.dirty.is_empty() {
+        } else if !stored.dirty.is_empty() || stored.owed_dirty {
             stored.listed = true;
             state.stored_acks.push(key);
             state.timers.acks_wait();

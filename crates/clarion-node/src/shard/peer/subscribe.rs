@@ -3,12 +3,13 @@
 //! Invariant: the node's interest names this shard for a topic or filter exactly while an entry of it is here. Must not know:
 //! access rules (the peer has asked them).
 
+use super::server_topics::live_topic;
 use super::{OwnSub, PeerState};
 use crate::shard::live::TopicEntry;
 use crate::shard::session::Session;
 use crate::shard::{SessionKey, Shard, State};
 use clarion_core::port::peer::{RetainHandling, SubOptions, Subscribe, Unsubscribe};
-use clarion_core::{Address, topic};
+use clarion_core::topic;
 use std::rc::Rc;
 
 /// A subscription as it stands in the lists of what is live.
@@ -47,7 +48,7 @@ impl Shard {
                 RetainHandling::IfNew => is_new,
                 RetainHandling::Never => false,
             };
-            if wanted && !shared && self.context.retained.may_have(&filter) {
+            if wanted && !shared && self.may_retain(&filter) {
                 retained.push((filter, options));
             }
         }
@@ -61,6 +62,11 @@ impl Shard {
         for (filter, options) in retained {
             self.owe_retained(&mut guard, key, filter, options);
         }
+    }
+
+    /// Whether something may be retained for a filter.
+    pub(super) fn may_retain(&self, filter: &str) -> bool {
+        self.context.retained.may_have(filter) || self.context.sys.may_have(filter)
     }
 
     /// Returns whether the subscription is new.
@@ -88,6 +94,7 @@ impl Shard {
         let Some(peer) = state.sessions.get_mut(key).and_then(PeerState::of) else { return };
         if !peer.has_sub(&filter) {
             peer.subs.push(OwnSub { filter, share: None });
+            self.context.counters.peer_subscriptions.add(1);
         }
     }
 
@@ -107,6 +114,7 @@ impl Shard {
     ) {
         let TopicSub { filter, share, options, durable } = topic;
         let (filter, options, index) = (&**filter, *options, self.context.index);
+        self.context.counters.peer_subscriptions.add(u64::from(!known));
         if let Some(share) = share {
             return self.enter_share(state, key, (filter, share), options);
         }
@@ -118,8 +126,7 @@ impl Shard {
             }
             entries
         } else {
-            // Nothing is ever published to what is no address, such as `$SYS/…`.
-            let Ok(channel) = Address::topic(filter) else { return };
+            let Some(channel) = live_topic(filter) else { return };
             &mut state.live.entry(&channel, &self.context).topics
         };
         let known = if known { Some(entries.iter_mut()) } else { None };
@@ -182,6 +189,7 @@ impl Shard {
         share: Option<&str>,
     ) {
         let index = self.context.index;
+        self.context.counters.peer_subscriptions.sub(1);
         if let Some(share) = share {
             self.leave_share(state, key, (filter, share));
         } else if topic::is_wildcard(filter) {
@@ -191,7 +199,7 @@ impl Shard {
                 state.filters.remove(filter);
                 self.context.interest.leave_filter(filter, index);
             }
-        } else if let Ok(channel) = Address::topic(filter)
+        } else if let Some(channel) = live_topic(filter)
             && let Some(live) = state.live.get_mut(&channel)
         {
             if let Some(at) = live.topics.iter().position(|entry| entry.session == key.index) {

@@ -37,7 +37,6 @@ impl Shard {
         let Role::Peer(peer) = role else { return };
         self.forget_subs(state, key, peer);
         self.leave_stored(state, key, peer);
-        peer.owed = None;
         // Whoever waits for room sees that the session has ended.
         peer.room.notify_waiters();
         // What it published and was not taken yet is unacked: its client sends it again.
@@ -58,6 +57,7 @@ impl Shard {
             self.end_stored(peer, &outs, expiry_s);
         }
         self.end_shares(state, peer);
+        peer.owed = None;
         let clients = &self.context.clients;
         let shard = (!self.closing.get()).then_some(self.context.index);
         let due = clients.leave(&peer.client, peer.turn, will, shard, clients.now());

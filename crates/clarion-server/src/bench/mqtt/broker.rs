@@ -1,4 +1,5 @@
-//! The brokers that are measured: one that runs already, or one that is started here and ends with the measurement.
+//! The brokers that are measured: one that runs already, or one that is started here and ends with the measurement; and
+//! how either is killed and started again.
 //!
 //! Invariants: what is started here listens on a free loopback port, keeps its data in a new directory that goes with it, and
 //! dies with this process. Must not know: what is measured.
@@ -41,30 +42,41 @@ pub(super) struct Broker {
     pub(super) at: SocketAddr,
     pub(super) process: Option<ServerProcess>,
     /// If it was started here.
-    _running: Option<Running>,
+    running: Option<Running>,
+    /// The last command that started one again which was not.
+    restart: Option<Child>,
+}
+
+/// When Mosquitto saves its data; what is not said is as it is by itself.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Autosave {
+    /// Mosquitto's autosave_interval: seconds, or changes with --autosave-on-changes.
+    #[arg(long, value_name = "N")]
+    autosave_interval: Option<u32>,
+    /// Mosquitto's autosave_on_changes.
+    #[arg(long)]
+    autosave_on_changes: bool,
 }
 
 impl Broker {
     /// One that runs already.
     pub(super) fn running(at: SocketAddr, process: Option<ServerProcess>) -> Self {
-        Self { at, process, _running: None }
+        Self { at, process, running: None, restart: None }
     }
 
-    /// Debian's Mosquitto, with room for everything and nothing on disk.
-    pub(super) fn mosquitto(dress: Dress) -> Result<Self, BenchError> {
+    /// Debian's Mosquitto, with room for everything and, unless it is to save, nothing on disk.
+    pub(super) fn mosquitto(dress: Dress, saves: Option<&Autosave>) -> Result<Self, BenchError> {
         let dir = Dir::new("mosquitto")?;
         let at = free_port()?;
         let config = dir.path().join("mosquitto.conf");
-        fs::write(&config, mosquitto_config(at, dress, &dir)?)?;
+        fs::write(&config, mosquitto_config(at, dress, saves, &dir)?)?;
         let mut command = guarded("mosquitto");
         command.arg("-c").arg(&config);
-        // Not by connecting: as long as nobody listens there, that may connect to itself.
-        let accepts = || ServerProcess::find(None, None, at).ok().flatten().map(|_| at);
-        Self::start(&mut command, "mosquitto", dir, accepts)
+        Self::start(command, "mosquitto", dir, Place::Port(at))
     }
 
-    /// This executable as a server.
-    pub(super) fn clarion(dress: Dress) -> Result<Self, BenchError> {
+    /// This executable as a server, with these settings.
+    pub(super) fn clarion(dress: Dress, settings: &[String]) -> Result<Self, BenchError> {
         let dir = Dir::new("clarion")?;
         let ready = dir.path().join("ready");
         let mut command = guarded(std::env::current_exe()?);
@@ -73,52 +85,119 @@ impl Broker {
         for name in ["http", "grpc", "mqtt"] {
             command.arg("--set").arg(format!("listeners.{name}.bind=127.0.0.1:0"));
         }
+        for setting in settings {
+            command.arg("--set").arg(setting);
+        }
         if dress.tls {
             let (certificate, key) = certificate(&dir)?;
             for (name, file) in [("cert", certificate), ("key", key)] {
                 command.arg("--set").arg(format!("listeners.mqtt.tls.{name}={}", file.display()));
             }
         }
-        Self::start(&mut command, "clarion", dir, || {
-            let ready: serde_json::Value = serde_json::from_slice(&fs::read(&ready).ok()?).ok()?;
-            ready["listeners"]["mqtt"].as_str()?.parse().ok()
-        })
+        Self::start(command, "clarion", dir, Place::ReadyFile(ready))
     }
 
     fn start(
-        command: &mut Command,
-        name: &str,
+        mut command: Command,
+        name: &'static str,
         dir: Dir,
-        at: impl Fn() -> Option<SocketAddr>,
+        place: Place,
     ) -> Result<Self, BenchError> {
         let errors = dir.path().join("stderr");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&errors)?);
-        let child = command
-            .spawn()
-            .map_err(|e| BenchError::Other(format!("setpriv (util-linux) does not run: {e}")))?;
-        let mut running = Running { child, _dir: dir };
-        let failed = |what: &str| {
-            let said = fs::read_to_string(&errors).unwrap_or_default();
-            let last = said.len().saturating_sub(SAID_MAX);
-            let last = said.get(said.ceil_char_boundary(last)..).unwrap_or_default().trim();
-            Err(BenchError::Other(format!("{name} {what}: {last}")))
-        };
-        let end = pidfd_open(Pid::from_child(&running.child), PidfdFlags::empty())?;
-        let deadline = Instant::now() + START;
-        loop {
-            if let Some(at) = at() {
-                let process = ServerProcess::find(Some(running.child.id()), None, at)?;
-                return Ok(Self { at, process, _running: Some(running) });
+        let child = spawn(&mut command)?;
+        let mut running = Running { child, command, name, errors, place, _dir: dir };
+        let at = running.wait()?;
+        let process = ServerProcess::find(Some(running.child.id()), None, at)?;
+        Ok(Self { at, process, running: Some(running), restart: None })
+    }
+
+    /// SIGKILL; it is dead afterwards.
+    pub(super) fn kill(&mut self) -> Result<(), BenchError> {
+        if let Some(running) = &mut self.running {
+            running.kill();
+            return Ok(());
+        }
+        let unknown = || BenchError::Other("the server's process is not known (--pid)".into());
+        let process = self.process.take().ok_or_else(unknown)?;
+        let raw = i32::try_from(process.pid()).ok();
+        let pid = raw.and_then(Pid::from_raw).ok_or_else(unknown)?;
+        let end = pidfd_open(pid, PidfdFlags::empty())?;
+        kill_process(pid, Signal::KILL)?;
+        let patience = Timespec::try_from(START).ok();
+        poll(&mut [PollFd::new(&end, PollFlags::IN)], patience.as_ref())?;
+        Ok(())
+    }
+
+    /// After [`Self::kill`]: on the same data, by this command if it was not started here. It accepts
+    /// afterwards.
+    pub(super) fn start_again(&mut self, command: Option<&str>) -> Result<(), BenchError> {
+        match (&mut self.running, command) {
+            (Some(running), _) => {
+                if let Place::ReadyFile(file) = &running.place {
+                    fs::remove_file(file)?;
+                }
+                running.child = spawn(&mut running.command)?;
+                self.at = running.wait()?;
+                self.process = ServerProcess::find(Some(running.child.id()), None, self.at)?;
+                Ok(())
             }
-            if let Some(status) = running.child.try_wait()? {
-                return failed(&format!("did not start ({status})"));
+            (None, Some(command)) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", command]).stdin(Stdio::null()).stdout(Stdio::null());
+                let started = shell.spawn().map_err(|e| no_start("sh", &e.to_string()))?;
+                self.process = Some(wait_for_listener(self.restart.insert(started), self.at)?);
+                Ok(())
             }
-            if Instant::now() > deadline {
-                return failed("does not accept");
-            }
-            poll(&mut [PollFd::new(&end, PollFlags::IN)], Some(&LOOK))?;
+            (None, None) => Err(no_start("the broker", "there is no --restart-command")),
         }
     }
+}
+
+/// Where a broker says that it accepts.
+#[derive(Debug)]
+enum Place {
+    /// It writes its addresses there.
+    ReadyFile(PathBuf),
+    /// It listens there. Not found by connecting: as long as nobody listens there, that may connect to itself.
+    Port(SocketAddr),
+}
+
+impl Place {
+    fn at(&self) -> Option<SocketAddr> {
+        match self {
+            Self::ReadyFile(file) => {
+                let ready: serde_json::Value =
+                    serde_json::from_slice(&fs::read(file).ok()?).ok()?;
+                ready["listeners"]["mqtt"].as_str()?.parse().ok()
+            }
+            Self::Port(at) => ServerProcess::find(None, None, *at).ok().flatten().map(|_| *at),
+        }
+    }
+}
+
+fn spawn(command: &mut Command) -> Result<Child, BenchError> {
+    command.spawn().map_err(|e| no_start("setpriv (util-linux)", &e.to_string()))
+}
+
+fn no_start(what: &str, why: &str) -> BenchError {
+    BenchError::Other(format!("{what} does not start: {why}"))
+}
+
+/// The process that listens there, as soon as one does.
+fn wait_for_listener(command: &mut Child, at: SocketAddr) -> Result<ServerProcess, BenchError> {
+    let deadline = Instant::now() + START;
+    while Instant::now() < deadline {
+        if let Some(process) = ServerProcess::find(None, None, at)? {
+            return Ok(process);
+        }
+        // It may well end before, when it leaves the server in the background.
+        if let Some(status) = command.try_wait()?.filter(|status| !status.success()) {
+            return Err(no_start("the broker", &format!("--restart-command ended with {status}")));
+        }
+        poll(&mut [], Some(&LOOK))?;
+    }
+    Err(no_start("the broker", &format!("nobody listens at {at}")))
 }
 
 /// setpriv sets PR_SET_PDEATHSIG and becomes the program.
@@ -132,13 +211,49 @@ fn guarded(program: impl AsRef<std::ffi::OsStr>) -> Command {
 #[derive(Debug)]
 struct Running {
     child: Child,
+    command: Command,
+    name: &'static str,
+    /// What it says.
+    errors: PathBuf,
+    place: Place,
     _dir: Dir,
+}
+
+impl Running {
+    /// Waits until it accepts; where.
+    fn wait(&mut self) -> Result<SocketAddr, BenchError> {
+        let end = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty())?;
+        let deadline = Instant::now() + START;
+        loop {
+            if let Some(at) = self.place.at() {
+                return Ok(at);
+            }
+            if let Some(status) = self.child.try_wait()? {
+                return Err(self.failed(&format!("did not start ({status})")));
+            }
+            if Instant::now() > deadline {
+                return Err(self.failed("does not accept"));
+            }
+            poll(&mut [PollFd::new(&end, PollFlags::IN)], Some(&LOOK))?;
+        }
+    }
+
+    fn failed(&self, what: &str) -> BenchError {
+        let said = fs::read_to_string(&self.errors).unwrap_or_default();
+        let last = said.len().saturating_sub(SAID_MAX);
+        let last = said.get(said.ceil_char_boundary(last)..).unwrap_or_default().trim();
+        BenchError::Other(format!("{} {what}: {last}", self.name))
+    }
+
+    fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = kill_process(Pid::from_child(&self.child), Signal::KILL);
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 
@@ -189,7 +304,12 @@ fn free_port() -> io::Result<SocketAddr> {
     Err(io::Error::new(io::ErrorKind::AddrInUse, "no port is free"))
 }
 
-fn mosquitto_config(at: SocketAddr, dress: Dress, dir: &Dir) -> Result<String, BenchError> {
+fn mosquitto_config(
+    at: SocketAddr,
+    dress: Dress,
+    saves: Option<&Autosave>,
+    dir: &Dir,
+) -> Result<String, BenchError> {
     let mut config = String::new();
     if dress.websocket {
         // Mosquitto does not start with a WebSocket listener alone.
@@ -197,12 +317,16 @@ fn mosquitto_config(at: SocketAddr, dress: Dress, dir: &Dir) -> Result<String, B
         config = format!("listener {} {}\n", other.port(), other.ip());
     }
     config += &format!(
-        "allow_anonymous true\npersistence false\nmax_inflight_messages 0\nmax_queued_messages 0\n\
+        "allow_anonymous true\npersistence {}\nmax_inflight_messages 0\nmax_queued_messages 0\n\
          max_connections -1\nlog_dest stderr\nlog_type error\nlog_type warning\n\
          connection_messages false\nlistener {} {}\n",
+        saves.is_some(),
         at.port(),
         at.ip()
     );
+    if let Some(saves) = saves {
+        config += &saves.config(dir);
+    }
     if geteuid().is_root() {
         // Else it becomes a user who cannot read the directory.
         config.push_str("user root\n");
@@ -216,6 +340,19 @@ fn mosquitto_config(at: SocketAddr, dress: Dress, dir: &Dir) -> Result<String, B
         config.push_str(&lines);
     }
     Ok(config)
+}
+
+impl Autosave {
+    fn config(&self, dir: &Dir) -> String {
+        let mut config = format!("persistence_location {}/\n", dir.path().display());
+        if let Some(interval) = self.autosave_interval {
+            config += &format!("autosave_interval {interval}\n");
+        }
+        if self.autosave_on_changes {
+            config += "autosave_on_changes true\n";
+        }
+        config
+    }
 }
 
 /// A new certificate and its key, signed by nobody else.

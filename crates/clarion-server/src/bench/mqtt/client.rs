@@ -1,4 +1,4 @@
-//! One MQTT client: CONNECT, one subscription if it wants one, publishes, acks to everything.
+//! One MQTT client: CONNECT, subscriptions if it wants any, publishes, acks to everything, DISCONNECT if it is told to.
 //!
 //! Invariants: all that one reading brought is handled and acked with one write; an unfinished packet is all that a
 //! connection keeps. Must not know: what is published, or what for.
@@ -21,6 +21,10 @@ use super::{
 
 /// Longer than any measurement: nobody has to ping.
 const KEEP_ALIVE: u16 = 7200;
+/// Filters in one SUBSCRIBE.
+const SUBSCRIBE_AT_ONCE: u32 = 500;
+/// How long a session stays that is to stay: longer than any measurement, and no longer than brokers grant by default.
+const SESSION_EXPIRY_S: u32 = 86_400;
 /// Publishes without an ack, unless the broker takes fewer.
 const UNACKED_MAX: u16 = u16::MAX;
 
@@ -39,7 +43,19 @@ pub(super) struct Plan {
 pub(super) struct Wish {
     pub(super) client_id: String,
     pub(super) from: Option<IpAddr>,
+    pub(super) session: Session,
     pub(super) subscription: Option<(String, Qos)>,
+    /// Further subscriptions, to topics that nobody publishes to.
+    pub(super) beside: u32,
+}
+
+/// What the broker is to keep of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Session {
+    /// Nothing, and it forgets what it has.
+    Clean,
+    /// The session that it has, else a new one. Not even the first time a clean start: Mosquitto does not save what began so.
+    Kept,
 }
 
 /// What a client has learned.
@@ -47,10 +63,18 @@ pub(super) struct Wish {
 pub(super) enum Heard<'a> {
     /// It is connected, and subscribed if it wanted to be.
     Ready,
+    /// The broker had a session of it; told before [`Self::Ready`].
+    Present,
     /// A message's payload.
     Message(&'a [u8]),
+    /// A message with QoS 2 came: the broker is still to release it.
+    Held,
+    /// It has.
+    Released,
     /// A publish of its own is done with.
     Acked,
+    /// The broker has closed the connection after DISCONNECT.
+    Gone,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +83,8 @@ enum Stage {
     Connecting,
     Subscribing,
     Ready,
+    Leaving,
+    Gone,
 }
 
 /// See the module.
@@ -116,6 +142,24 @@ impl Client {
         ready: EventFlags,
         hear: &mut impl FnMut(Heard<'_>),
     ) -> Result<(), BenchError> {
+        match (self.serve(plan, desk, ready, hear), self.stage) {
+            (Err(BenchError::Io(_)), Stage::Leaving) => {
+                self.stage = Stage::Gone;
+                hear(Heard::Gone);
+                Ok(())
+            }
+            (_, Stage::Gone) => Ok(()),
+            (served, _) => served,
+        }
+    }
+
+    fn serve(
+        &mut self,
+        plan: &Plan,
+        desk: &mut Desk,
+        ready: EventFlags,
+        hear: &mut impl FnMut(Heard<'_>),
+    ) -> Result<(), BenchError> {
         if ready.contains(EventFlags::OUT) {
             self.link.writable(&plan.layers, plan.at, &mut desk.buffers)?;
         }
@@ -161,7 +205,8 @@ impl Client {
         if self.rest.is_empty() && self.rest.capacity() > 4096 {
             self.rest = Vec::new();
         }
-        if !out.is_empty() {
+        // Nothing may follow DISCONNECT.
+        if !out.is_empty() && self.stage != Stage::Leaving {
             self.link.send(buffers, out)?;
         }
         Ok(received.more)
@@ -181,8 +226,14 @@ impl Client {
                     Qos::ExactlyOnce => self.put_ack(out, AckKind::Pubrec, publish.packet_id),
                 }
                 hear(Heard::Message(publish.payload));
+                if publish.qos == Qos::ExactlyOnce {
+                    hear(Heard::Held);
+                }
             }
-            Packet::Pubrel(ack) => self.put_ack(out, AckKind::Pubcomp, ack.packet_id),
+            Packet::Pubrel(ack) => {
+                self.put_ack(out, AckKind::Pubcomp, ack.packet_id);
+                hear(Heard::Released);
+            }
             Packet::Pubrec(ack) => {
                 accepted("a publish", ack.reason)?;
                 self.put_ack(out, AckKind::Pubrel, ack.packet_id);
@@ -197,7 +248,7 @@ impl Client {
                 for code in suback.codes {
                     accepted("SUBSCRIBE", *code)?;
                 }
-                self.ready(hear);
+                self.subscribed(out, hear);
             }
             Packet::Disconnect(disconnect) => {
                 let reason = disconnect.reason;
@@ -217,6 +268,10 @@ impl Client {
         if connack.code != 0 {
             return Err(odd(format!("CONNECT was refused: code {:#04x}", connack.code)));
         }
+        // 3.1 does not tell.
+        if connack.session_present || self.version == Version::V31 {
+            hear(Heard::Present);
+        }
         for property in connack.properties.iter() {
             if let Property::ReceiveMaximum(most) = property {
                 self.unacked_max = most;
@@ -227,16 +282,24 @@ impl Client {
             self.ready(hear);
             return Ok(());
         };
-        let filter = SubscribeFilter {
-            filter: topic.as_str().into(),
-            qos: *qos,
-            no_local: false,
-            retain_as_published: false,
-            retain_handling: 0,
-        };
+        let filter = filter(topic, *qos);
         mqtt::subscribe(out, self.version, 1, iter::once(filter), iter::empty());
         self.stage = Stage::Subscribing;
         Ok(())
+    }
+
+    /// Subscribes what is left, some at a time.
+    fn subscribed(&mut self, out: &mut Vec<u8>, hear: &mut impl FnMut(Heard<'_>)) {
+        let Some(wish) = self.wish.as_mut().filter(|wish| wish.beside > 0) else {
+            return self.ready(hear);
+        };
+        let rest = wish.beside.saturating_sub(SUBSCRIBE_AT_ONCE);
+        let topics = (rest..wish.beside).map(|n| format!("beside/{}/{n}", wish.client_id));
+        let topics: Vec<String> = topics.collect();
+        wish.beside = rest;
+        let qos = wish.subscription.as_ref().map_or(Qos::AtMostOnce, |(_, qos)| *qos);
+        let filters = topics.iter().map(|topic| filter(topic, qos));
+        mqtt::subscribe(out, self.version, 1, filters, iter::empty());
     }
 
     fn ready(&mut self, hear: &mut impl FnMut(Heard<'_>)) {
@@ -246,10 +309,12 @@ impl Client {
     }
 
     fn put_connect(&self, out: &mut Vec<u8>) {
-        let client_id = self.wish.as_ref().map_or("", |wish| &wish.client_id);
+        let wish = self.wish.as_ref();
+        let (client_id, session) =
+            wish.map_or(("", Session::Clean), |wish| (&wish.client_id, wish.session));
         let connect = Connect {
             version: self.version,
-            clean: true,
+            clean: session == Session::Clean,
             keep_alive: KEEP_ALIVE,
             client_id,
             will: None,
@@ -258,7 +323,8 @@ impl Client {
             properties: Properties::default(),
         };
         let most = iter::once(Property::ReceiveMaximum(u16::MAX));
-        mqtt::connect(out, &connect, most, iter::empty());
+        let kept = (session == Session::Kept).then_some(Property::SessionExpiry(SESSION_EXPIRY_S));
+        mqtt::connect(out, &connect, most.chain(kept), iter::empty());
     }
 
     fn put_ack(&self, out: &mut Vec<u8>, kind: AckKind, packet_id: u16) {
@@ -287,9 +353,31 @@ impl Client {
         out.extend_from_slice(payload);
     }
 
+    /// Says DISCONNECT; the session stays as it was asked for.
+    pub(super) fn leave(&mut self, desk: &mut Desk) -> io::Result<()> {
+        if self.stage == Stage::Gone {
+            return Ok(());
+        }
+        self.stage = Stage::Leaving;
+        let Desk { buffers, out } = desk;
+        out.clear();
+        mqtt::disconnect(out, self.version, 0, iter::empty());
+        self.link.send(buffers, out)
+    }
+
     /// Sends packets.
     pub(super) fn send(&mut self, desk: &mut Desk, packets: &[u8]) -> io::Result<()> {
         self.link.send(&mut desk.buffers, packets)
+    }
+}
+
+fn filter(topic: &str, qos: Qos) -> SubscribeFilter<'_> {
+    SubscribeFilter {
+        filter: topic.into(),
+        qos,
+        no_local: false,
+        retain_as_published: false,
+        retain_handling: 0,
     }
 }
 

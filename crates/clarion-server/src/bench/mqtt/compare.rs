@@ -6,62 +6,98 @@ use serde_json::{Value, json};
 
 use super::{
     super::{BenchError, meter::Report, print},
-    Args, Shared, Workload,
+    Args, Voice, Workload,
     broker::Broker,
-    measure, running, tell,
+    measure, rounded, running,
 };
 
 const NAMES: [&str; 2] = ["clarion", "mosquitto"];
 
 /// Measures both as often as asked, and tells each measurement and the share.
-pub(super) fn run(args: &Args, shared: &Shared<'_>) -> Result<(), BenchError> {
-    let own = args.common.port.map(|_| running(&args.common, shared)).transpose()?;
-    let dress = args.common.dress();
-    let mut share = Share::of(&args.workload);
+pub(super) fn run(args: &Args, voice: &Voice<'_>) -> Result<(), BenchError> {
+    let shared = voice.shared;
+    let mut own = args.common.port.map(|_| running(&args.common, shared)).transpose()?;
+    let mut shares: Vec<Share> = Vec::new();
     for round in 0..args.common.rounds {
-        let mut pair = [0.0; 2];
         // Whoever comes second finds the machine warmer: they take turns.
         let order = if round % 2 == 0 { [0, 1] } else { [1, 0] };
         for who in order {
-            let started = match (who, &own) {
+            let mut started = match (who, &own) {
                 (0, Some(_)) => None,
-                (0, None) => Some(Broker::clarion(dress)?),
-                _ => Some(Broker::mosquitto(dress)?),
+                _ => Some(start(args, who)?),
             };
-            let Some(broker) = started.as_ref().or(own.as_ref()) else { continue };
-            let mut report = measure(args, broker, shared.progress)?;
-            report.more.push(("broker", json!(NAMES[who])));
-            tell(shared, &report);
-            pair[who] = share.figure(&report)?;
+            let Some(broker) = started.as_mut().or(own.as_mut()) else { continue };
+            measure(args, broker, shared.progress, &mut |mut report| {
+                report.more.push(("broker", json!(NAMES[who])));
+                let noted = note(&mut shares, round, who, &report);
+                voice.tell(report);
+                noted
+            })?;
         }
-        share.pairs.push(pair);
     }
-    print(&if shared.json { share.json().to_string() } else { share.table() });
+    for share in &shares {
+        print(&if shared.json { share.json().to_string() } else { share.table() });
+    }
+    Ok(())
+}
+
+/// A new process of one of them.
+fn start(args: &Args, who: usize) -> Result<Broker, BenchError> {
+    let dress = args.common.dress();
+    let offline = match &args.workload {
+        Workload::Offline(offline) => Some(offline),
+        _ => None,
+    };
+    match who {
+        0 => {
+            let settings = offline.map(|offline| offline.settings()).unwrap_or_default();
+            Broker::clarion(dress, &settings)
+        }
+        _ => Broker::mosquitto(dress, offline.map(|offline| &offline.autosave)),
+    }
+}
+
+fn note(
+    shares: &mut Vec<Share>,
+    round: u32,
+    who: usize,
+    report: &Report,
+) -> Result<(), BenchError> {
+    let place = shares.iter().position(|share| share.workload == report.workload);
+    let place = place.unwrap_or_else(|| {
+        shares.push(Share::of(&report.workload));
+        shares.len() - 1
+    });
+    let share = &mut shares[place];
+    let figure = share.figure(report)?;
+    share.pairs.resize(round as usize + 1, [f64::NAN; 2]);
+    share.pairs[round as usize][who] = figure;
     Ok(())
 }
 
 /// What is compared, and its figures in each round.
 #[derive(Debug)]
 struct Share {
-    workload: &'static str,
+    workload: String,
     measure: &'static str,
     pairs: Vec<[f64; 2]>,
 }
 
 impl Share {
-    fn of(workload: &Workload) -> Self {
-        let (workload, measure) = match workload {
-            Workload::Fanout { .. } => ("mqtt-fanout", "cpu_s_per_million"),
-            Workload::Pairs { .. } => ("mqtt-pairs", "cpu_s_per_million"),
-            Workload::Idle { .. } => ("mqtt-idle", "kib_per_connection"),
-            Workload::Connect { .. } => ("mqtt-connect", "cpu_s_per_million"),
+    fn of(workload: &str) -> Self {
+        let measure = match workload {
+            "mqtt-idle" => "kib_per_connection",
+            "mqtt-offline-restart" => "seconds",
+            _ => "cpu_s_per_million",
         };
-        Self { workload, measure, pairs: Vec::new() }
+        Self { workload: workload.into(), measure, pairs: Vec::new() }
     }
 
+    /// NaN where there was nothing to measure it by.
     fn figure(&self, report: &Report) -> Result<f64, BenchError> {
         let figure = match self.measure {
             "kib_per_connection" => report.server.as_ref().and_then(|s| s.kib_per_connection),
+            "seconds" => Some(report.seconds),
             _ => report.cpu_s_per_million(),
         };
         figure.ok_or_else(|| BenchError::Other("the server's process is not known (--pid)".into()))
@@ -104,10 +140,6 @@ impl Share {
     }
 }
 
-fn rounded(value: f64) -> f64 {
-    (value * 10_000.0).round() / 10_000.0
-}
-
 /// Of those that are numbers: the middle one, or the mean of the two in the middle; NaN when there is none.
 fn median(mut values: Vec<f64>) -> f64 {
     values.retain(|value| !value.is_nan());
@@ -127,7 +159,7 @@ mod tests {
     #[test]
     fn the_share_is_the_median_of_the_rounds() {
         let pairs = vec![[1.0, 10.0], [2.0, 10.0], [9.0, 18.0]];
-        let share = Share { workload: "mqtt-pairs", measure: "cpu_s_per_million", pairs };
+        let share = Share { workload: "mqtt-pairs".into(), measure: "cpu_s_per_million", pairs };
         let told = share.json();
         assert_eq!((&told["clarion"], &told["mosquitto"]), (&json!(2.0), &json!(10.0)));
         assert_eq!((&told["ratio"], &told["ratios"]), (&json!(0.2), &json!([0.1, 0.2, 0.5])));
@@ -139,7 +171,7 @@ mod tests {
     fn a_median_is_in_the_middle() {
         assert!(median(vec![]).is_nan());
         assert_eq!(median(vec![f64::NAN, 2.0]), 2.0);
-        let nothing = Share { workload: "", measure: "", pairs: vec![[0.5, 0.0]] };
+        let nothing = Share { workload: String::new(), measure: "", pairs: vec![[0.5, 0.0]] };
         assert_eq!(nothing.json()["ratio"], Value::Null);
         assert_eq!(median(vec![3.0]), 3.0);
         assert_eq!(median(vec![3.0, 1.0]), 2.0);

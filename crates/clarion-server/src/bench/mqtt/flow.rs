@@ -20,7 +20,7 @@ use super::{
         tally::QUIET,
     },
     Ground,
-    client::{Heard, Wish},
+    client::{Heard, Session, Wish},
     pool::Pool,
 };
 
@@ -130,7 +130,9 @@ pub(super) fn run(ground: &Ground<'_>, flow: &Flow) -> Result<Report, BenchError
         Wish {
             client_id: ground.client_id(n),
             from: ground.source(n),
+            session: Session::Clean,
             subscription: flow.reads(n).then(subscription),
+            beside: 0,
         }
     });
     pool.open(wishes, ground.opening, &mut Histogram::new(), ground.progress)?;
@@ -221,7 +223,7 @@ impl<'a> Run<'a> {
 
     fn hear(&mut self, place: usize, heard: Heard<'_>, micros: u64) {
         match heard {
-            Heard::Ready => {}
+            Heard::Ready | Heard::Present | Heard::Held | Heard::Released | Heard::Gone => {}
             Heard::Acked => {
                 self.acks_due = self.acks_due.saturating_sub(1);
                 let group = self.flow.group_of(place as u32);

@@ -11,7 +11,7 @@ use super::{
         process::ServerProcess,
     },
     Ground,
-    client::Wish,
+    client::{Session, Wish},
     pool::Pool,
 };
 
@@ -72,7 +72,9 @@ fn open(
         .map(|n| Wish {
             client_id: ground.client_id(n),
             from: ground.source(n),
+            session: Session::Clean,
             subscription: Some((format!("{}/{n}", ground.topic), ground.subscribe_qos)),
+            beside: 0,
         })
         .collect();
     pool.open(wishes.into_iter(), ground.opening, latency, ground.progress)?;

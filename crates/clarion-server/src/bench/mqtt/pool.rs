@@ -3,7 +3,7 @@
 //! Invariants: a client's place never changes; each socket is registered once (edge-triggered) and read until it is empty.
 //! Must not know: what is published.
 
-use std::{io, time::Duration};
+use std::{cell::RefCell, io, time::Duration};
 
 use rustix::{
     buffer::spare_capacity,
@@ -56,24 +56,38 @@ impl Pool {
     ) -> Result<(), BenchError> {
         let clock = Clock::new();
         let first = self.clients.len();
+        let started: RefCell<Vec<u64>> = RefCell::new(Vec::with_capacity(wishes.len()));
+        let wishes = wishes.inspect(|_| started.borrow_mut().push(clock.micros()));
+        self.open_hearing(wishes, at_once, progress, |place, heard| {
+            if heard == Heard::Ready {
+                let since = place.checked_sub(first).and_then(|n| started.borrow().get(n).copied());
+                let micros = clock.micros().saturating_sub(since.unwrap_or_default());
+                latency.record_micros(micros);
+            }
+        })
+    }
+
+    /// The same for clients that hear something at once. A wish is taken when its client begins to connect.
+    pub(super) fn open_hearing(
+        &mut self,
+        wishes: impl ExactSizeIterator<Item = Wish>,
+        at_once: usize,
+        progress: &Progress,
+        mut hear: impl FnMut(usize, Heard<'_>),
+    ) -> Result<(), BenchError> {
         let total = wishes.len();
         let mut wishes = wishes.fuse();
-        let mut started: Vec<u64> = Vec::with_capacity(total);
-        let mut ready = 0;
+        let (mut started, mut ready) = (0, 0);
         while ready < total {
-            while started.len() - ready < at_once {
+            while started - ready < at_once {
                 let Some(wish) = wishes.next() else { break };
-                started.push(clock.micros());
+                started += 1;
                 self.start(wish)?;
             }
             let before = ready;
             let woken = self.wake(Some(QUIET), |place, heard| {
-                if heard == Heard::Ready {
-                    ready += 1;
-                    let since = place.checked_sub(first).and_then(|n| started.get(n).copied());
-                    let micros = clock.micros().saturating_sub(since.unwrap_or_default());
-                    latency.record_micros(micros);
-                }
+                ready += usize::from(heard == Heard::Ready);
+                hear(place, heard);
             });
             let open = |error| format!("{error}; {ready} of {total} clients were open");
             let woken = woken.map_err(|error| BenchError::Other(open(error)))?;
@@ -117,6 +131,31 @@ impl Pool {
                 .map_err(|error| ended(place, error))?;
         }
         Ok(!self.events.is_empty())
+    }
+
+    /// Everybody takes leave, and the broker has closed every connection afterwards, so it has seen all that they sent. One
+    /// that says nothing any more is not waited for.
+    pub(super) fn leave(
+        mut self,
+        progress: &Progress,
+        mut hear: impl FnMut(usize, Heard<'_>),
+    ) -> Result<(), BenchError> {
+        for (place, client) in self.clients.iter_mut().enumerate() {
+            client.leave(&mut self.desk).map_err(|error| ended(place, error.into()))?;
+        }
+        let total = self.clients.len();
+        let mut gone = 0;
+        while gone < total {
+            let woken = self.wake(Some(QUIET), |place, heard| {
+                gone += usize::from(heard == Heard::Gone);
+                hear(place, heard);
+            })?;
+            if !woken {
+                break;
+            }
+            progress.show("leave", gone as u64, total as u64);
+        }
+        Ok(())
     }
 
     /// The client at this place, and what is put into the buffer is sent by it.

@@ -13,10 +13,10 @@ fn parse(line: &str) -> Result<Args, clap::Error> {
 
 #[test]
 fn every_workload_has_defaults() {
-    for workload in ["fanout", "pairs", "idle", "connect"] {
+    for workload in ["fanout", "pairs", "idle", "connect", "offline"] {
         let common = parse(workload).unwrap().common;
         assert_eq!((common.host.as_str(), common.port), ("127.0.0.1", None), "{workload}");
-        assert_eq!((common.version, common.qos), (Version::V311, Qos::AtMostOnce), "{workload}");
+        assert_eq!((common.version, common.qos), (None, None), "{workload}");
         assert_eq!((common.payload, common.rounds, common.compare), (200, 1, None), "{workload}");
     }
 }
@@ -28,7 +28,7 @@ fn options_stand_before_and_behind_the_workload() {
         "--version 5 --qos 1 --tls --websocket --compare mosquitto --rounds 3 --port 7 fanout",
     ] {
         let common = parse(line).unwrap().common;
-        assert_eq!((common.version, common.qos), (Version::V5, Qos::AtLeastOnce));
+        assert_eq!((common.version, common.qos), (Some(Version::V5), Some(Qos::AtLeastOnce)));
         assert!(common.tls && common.websocket && common.compare == Some(Rival::Mosquitto));
         assert_eq!((common.rounds, common.port), (3, Some(7)));
     }
@@ -95,4 +95,31 @@ fn clients_have_short_names_and_addresses_enough() {
     assert_eq!((source(5_000), source(10_000)), ("127.0.0.2".into(), "127.0.0.3".into()));
     assert_eq!(at("192.0.2.1:1883").source(0), None);
     assert_eq!(at("[::1]:1883").source(0), None);
+}
+
+#[test]
+fn what_cannot_wait_or_start_again_is_refused_beforehand() {
+    let check = |line: &str| {
+        let args = parse(line).unwrap();
+        let Workload::Offline(offline) = &args.workload else { panic!("{line}") };
+        offline.check(&args.common)
+    };
+    for line in [
+        "offline",
+        "offline --qos 2 --filters own-wildcard --topics 10 --beside 10000",
+        "offline --kill 2 --compare mosquitto --autosave-interval 1 --autosave-on-changes",
+        "offline --kill 1 --restart-command x --port 7 --compare mosquitto",
+    ] {
+        check(line).unwrap();
+    }
+    for (line, why) in [
+        ("offline --qos 0", "QoS 0"),
+        ("offline --qos 1 --subscribe-qos 0", "QoS 0"),
+        ("offline --kill 1", "--restart-command"),
+        ("offline --kill 1 --port 7 --compare mosquitto", "--restart-command"),
+        ("offline --sessions 1000000 --filters own-wildcard --topics 5000", "too many"),
+    ] {
+        let error = check(line).unwrap_err();
+        assert!(error.to_string().contains(why), "{line}: {error}");
+    }
 }

@@ -67,6 +67,8 @@ section! {
         retained_messages: usize = "1000000", count(0, 100_000_000);
         /// Messages with QoS 0 are stored like the others where somebody may need them later.
         store_qos0: bool = "false", Flag;
+        /// Time between what the server tells of itself on `$SYS/…` (docs/mqtt.md names the topics). 0 = it tells nothing.
+        sys_interval: Duration = "0", span(0, HOUR);
         /// Where clients of 5 are sent when this server stops: one or several `host:port`, with spaces between them.
         server_reference: Option<String> = "none", Optional { what: "servers", item: short_text };
         /// What a client of 5 that asks for it is told to put in front of its response topics.

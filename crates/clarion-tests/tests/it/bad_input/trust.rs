@@ -89,6 +89,9 @@ fn missing_and_wrong_keys() {
             ("GET", "/api/v1/queues/jobs/next"),
             ("POST", "/api/v1/queues/jobs/ack"),
             ("POST", "/api/v1/channels/user:a/groups/g/nack"),
+            ("GET", "/api/v1/retained"),
+            ("DELETE", "/api/v1/retained?topic=a"),
+            ("DELETE", "/api/v1/retained/a"),
             ("GET", "/api/v1/channels/user:a/dead"),
             ("POST", "/api/v1/channels/user:a/dead/put-back"),
         ] {
@@ -106,6 +109,25 @@ fn missing_and_wrong_keys() {
     assert_alive(at, &bearer("admin"));
     let stderr = server.stderr();
     assert!(!stderr.contains("panicked") && !stderr.contains("wrong"), "{stderr}");
+}
+
+#[test]
+fn retained_messages_are_for_administrators_of_everything() {
+    let server = server();
+    let at = server.addr();
+    for (key, method, target) in [
+        ("reader", "GET", "/api/v1/retained"),
+        ("reader", "DELETE", "/api/v1/retained?topic=a"),
+        ("writer", "DELETE", "/api/v1/retained/a"),
+        // Topics are nobody's: who administers one user does not administer them.
+        ("alice", "GET", "/api/v1/retained?filter=a"),
+        ("alice", "DELETE", "/api/v1/retained/a"),
+    ] {
+        assert_name(&call(at, method, target, &bearer(key), ""), FORBIDDEN);
+    }
+    assert_eq!(call(at, "GET", "/api/v1/retained", &bearer("admin"), "").status, 200);
+    let missing = call(at, "DELETE", "/api/v1/retained/a", &bearer("admin"), "");
+    assert_name(&missing, (404, "not_found"));
 }
 
 #[test]

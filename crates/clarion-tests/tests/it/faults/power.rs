@@ -86,7 +86,7 @@ fn unwrite(file: &File, blobs: &File, at: u64, bytes: usize, size: u64, blob: Op
 }
 
 /// Takes back, from the last to the first, what no sync covers. Returns how many bytes and names that were.
-fn cut_the_power(data: &Path, log: &Path) -> (usize, usize) {
+pub(crate) fn cut_the_power(data: &Path, log: &Path) -> (usize, usize) {
     let text = fs::read_to_string(log).expect("the log");
     let lines: Vec<Line> = text.lines().map(parse).collect();
     let (mut files, mut folders) = (HashMap::new(), HashMap::new());

@@ -45,6 +45,13 @@ impl Broker {
         Self { authority: Some(authority), ..broker }
     }
 
+    /// Kills it and starts it again with another value of a key.
+    pub(crate) fn restart_with(&mut self, key: &str, value: &str) {
+        self.server.kill9();
+        self.server.reconfigure(|builder| builder.set(key, value));
+        self.server.restart();
+    }
+
     pub(crate) fn server(&self) -> &Server {
         &self.server
     }

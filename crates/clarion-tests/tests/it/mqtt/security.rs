@@ -296,6 +296,26 @@ fn rules_that_change_hold_at_once(version: Version) {
     ann.quiet();
 }
 
+/// What the server tells of itself is for everyone, also for subscriptions from before a change of the rules.
+#[test]
+fn rules_say_nothing_of_what_the_server_tells() {
+    let files = Files::new();
+    let server = files.builder().set("mqtt.sys_interval", "20ms").start();
+    let mut ann = user(&server, Version::V5, "ann-1", "ann");
+    assert_eq!(ann.subscribe(&[("$SYS/broker/uptime", 0)]), [0]);
+    ann.message();
+    files.rules("- {allow: [subscribe], on: \"topic:olds/#\"}");
+    server.signal(rustix::process::Signal::HUP);
+    wait_for("the new rules", || {
+        let mut probe = user(&server, Version::V311, "probe", "ann");
+        probe.subscribe(&[("olds/a", 1)]) == [1]
+    });
+    ann.ping();
+    while ann.arrived().is_some() {}
+    assert_eq!(ann.message().topic, "$SYS/broker/uptime");
+    assert_eq!(ann.publish("$SYS/broker/uptime", "x", 1), 0x90);
+}
+
 fn a_token_ends_its_connection(version: Version) {
     let files = Files::new();
     let server = files.builder().set("auth.jwt.leeway", "0").start();

@@ -40,11 +40,12 @@ fn what_is_not_as_asked_is_told() {
     config.response_information = Some("answers/".into());
     config.receive_maximum = u16::MAX;
     config.topic_aliases = 0;
-    let setup = PeerSetup { assigned: true, keep_alive: 30, ..say.setup(config) };
+    let session = SessionTerms { expiry_s: 50, expiry_max_s: 50 };
+    let setup = PeerSetup { assigned: true, keep_alive: 30, session, ..say.setup(config) };
     assert_eq!(
         properties(setup),
         [
-            "SessionExpiry(0)",
+            "SessionExpiry(50)",
             "MaximumPacketSize(4096)",
             "AssignedClientId(\"client\")",
             "ServerKeepAlive(30)",

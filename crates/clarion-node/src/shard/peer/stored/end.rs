@@ -39,6 +39,8 @@ impl Stored {
         let settled = self.tails == 0
             && !self.resending
             && outs.is_empty()
+            && self.inbound.is_empty()
+            && self.replays.is_empty()
             && self.logs.iter().flatten().all(|log| log.is_settled());
         self.record.ended_at = Some(clock::now());
         self.record.expiry_s = expiry_s;
@@ -49,6 +51,7 @@ impl Stored {
             units.push(Unit::Ack { reader: Reader::session(number), moves });
         }
         self.kept_units(held, outs, &mut units);
+        units.push(self.owed_unit(&[]));
         let window = self.window(outs);
         let window_key = record::window_key(number);
         units.push(if window.outs.is_empty() {

@@ -3,7 +3,7 @@
 //! Invariants: one flush of a session is under way at a time; cursors go in front of the window, since what the window leaves out
 //! must be acked; a failed flush is tried again and nothing goes out for it. Must not know: how packets look.
 
-use super::{FIRST_LOG, FIRST_ORPHAN, Flight, Held, Stored};
+use super::{FIRST_KEPT, FIRST_LOG, FIRST_ORPHAN, Flight, Held, Stored};
 use crate::committer::{Flusher, Reply};
 use crate::sessions::{delete, put};
 use crate::shard::deliver::list_dirty;
@@ -52,13 +52,14 @@ impl Stored {
     }
 
     pub(super) fn log_name(&self, log: u32) -> Option<&str> {
-        match log.checked_sub(FIRST_ORPHAN) {
-            Some(orphan) => self.orphans.get(orphan as usize).map(|name| &**name),
-            None => {
-                let slot = log.checked_sub(FIRST_LOG)?;
-                Some(self.logs.get(slot as usize)?.as_ref()?.channel.as_str())
-            }
+        if log >= FIRST_KEPT {
+            return self.kept_name_of(log);
         }
+        if log >= FIRST_ORPHAN {
+            return self.orphans.get(&log).map(|name| &**name);
+        }
+        let slot = log.checked_sub(FIRST_LOG)?;
+        Some(self.logs.get(slot as usize)?.as_ref()?.channel.as_str())
     }
 
     /// The units of a flush; the received ones count as acked with it.
@@ -76,6 +77,10 @@ impl Stored {
         if !moves.is_empty() {
             units.push(Unit::Ack { reader: Reader::session(number), moves });
         }
+        let owed = std::mem::take(&mut self.owed_dirty);
+        if owed {
+            units.push(self.owed_unit(&[]));
+        }
         let window = std::mem::take(&mut self.window_dirty);
         let mut pins = Vec::new();
         if window {
@@ -89,7 +94,8 @@ impl Stored {
             });
         }
         let received = std::mem::take(&mut self.received);
-        self.flight = Some(Flight { held: self.held.len(), received, logs, window, pins });
+        let held = self.held.len();
+        self.flight = Some(Flight { held, received, logs, window, pins, owed });
         units
     }
 }
@@ -248,6 +254,7 @@ impl Stored {
         }
         self.window_dirty |= flight.window;
         self.doubt_pins(flight.pins);
+        self.owed_dirty |= flight.owed;
         let later = std::mem::replace(&mut self.received, flight.received);
         self.received.extend(later);
     }

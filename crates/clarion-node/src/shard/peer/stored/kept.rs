@@ -5,7 +5,7 @@
 //! the session's ([`Reader::holding`]) keeps the log from being trimmed above what may be sent again. Invariant: what may have been
 //! committed for a session is in its window at the end, written or not. Must not know: whose turn it is in a group.
 
-use super::{FIRST_ORPHAN, Flight, Held, Stored};
+use super::{FIRST_KEPT, Flight, Held, Stored};
 use crate::shard::peer::PeerState;
 use crate::shard::peer::share::{ForGood, ShareSub};
 use crate::shard::session::Session;
@@ -32,8 +32,8 @@ pub(super) fn parse_kept(name: &str) -> Option<(&str, Address)> {
 /// What a session keeps of groups.
 #[derive(Default)]
 pub(super) struct Kept {
-    /// There is, or was, something.
-    any: bool,
+    /// Names of the logs that it stands in.
+    names: Vec<Box<str>>,
     /// Logs that are held, and their floors.
     pins: HashMap<Address, (Epoch, Seq)>,
     /// Committed when the connection was already ending.
@@ -43,19 +43,26 @@ pub(super) struct Kept {
 impl Stored {
     /// The number of the log in which QoS 2 deliveries of a group stand.
     pub(in crate::shard::peer) fn kept_log(&mut self, name: &str) -> u32 {
-        self.kept.any = true;
-        self.orphan(name)
+        let names = &mut self.kept.names;
+        let at = names.iter().position(|known| **known == *name).unwrap_or_else(|| {
+            names.push(name.into());
+            names.len() - 1
+        });
+        FIRST_KEPT + at as u32
+    }
+
+    pub(super) fn kept_name_of(&self, log: u32) -> Option<&str> {
+        let at = log.checked_sub(FIRST_KEPT)?;
+        self.kept.names.get(at as usize).map(|name| &**name)
     }
 
     /// What is kept since an earlier connection is known.
     pub(super) fn load_kept(&mut self, outs: &[Out]) {
-        self.kept.any = self.orphans.iter().any(|name| name.starts_with(MARK));
         self.kept.pins = self.pins_of(outs);
     }
 
     fn kept_place(&self, place: Place) -> Option<(&str, Address)> {
-        let at = place.log.checked_sub(FIRST_ORPHAN).filter(|_| self.kept.any)?;
-        parse_kept(self.orphans.get(at as usize)?)
+        parse_kept(self.kept_name_of(place.log)?)
     }
 
     /// Below what of each log nothing is sent again.
@@ -81,7 +88,7 @@ impl Stored {
         outs: &[Out],
         units: &mut Vec<Unit>,
     ) -> Vec<Address> {
-        if !self.kept.any {
+        if self.kept.names.is_empty() {
             return Vec::new();
         }
         let mut acks: HashMap<(Address, Epoch, &str), Cursor> = HashMap::new();
@@ -154,7 +161,7 @@ impl Stored {
     /// Adds to what is out at the end what is committed, or may be, and not written.
     pub(super) fn kept_at_end(peer: &mut PeerState, outs: &mut Vec<Out>) -> Vec<ForGood> {
         let PeerState { stored, shares, .. } = peer;
-        let Some(stored) = stored.as_mut().filter(|stored| stored.kept.any) else {
+        let Some(stored) = stored.as_mut().filter(|stored| !stored.kept.names.is_empty()) else {
             return Vec::new();
         };
         outs.append(&mut stored.kept.unwritten);

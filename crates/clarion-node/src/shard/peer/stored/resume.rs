@@ -35,8 +35,11 @@ impl Stored {
             logs: Vec::new(),
             turn: 0,
             tails: 0,
-            orphans: Vec::new(),
             kept: Kept::default(),
+            orphans: HashMap::new(),
+            last_orphan: FIRST_ORPHAN,
+            replays: Vec::new(),
+            owed_dirty: false,
             behind: VecDeque::new(),
             reading: 0,
             held: VecDeque::new(),
@@ -65,6 +68,7 @@ impl Stored {
             let name = out.logs.get(one.place.log as usize)?;
             let log = match slots.get(&**name) {
                 Some(slot) => slot + FIRST_LOG,
+                None if parse_kept(name).is_some() => stored.kept_log(name),
                 None => stored.orphan(name),
             };
             Some(Out { place: Place { log, ..one.place }, ..*one })
@@ -83,14 +87,6 @@ impl Stored {
         stored.load_kept(&outs);
         stored.resending = !outs.is_empty();
         (stored, outs)
-    }
-
-    pub(super) fn orphan(&mut self, name: &str) -> u32 {
-        let at = self.orphans.iter().position(|known| **known == *name).unwrap_or_else(|| {
-            self.orphans.push(name.into());
-            self.orphans.len() - 1
-        });
-        FIRST_ORPHAN + at as u32
     }
 
     /// A log's head is known: it begins where its cursor stands.
@@ -150,6 +146,9 @@ impl Shard {
         let used = u32::try_from(outs.len()).unwrap_or(u32::MAX);
         session.credit = session.credit.map(|credit| credit.saturating_sub(used));
         self.assure_groups(&stored);
+        for (filter, options, after) in &owed.filters {
+            stored.owe(filter, *options, after.clone());
+        }
         if let Some(peer) = super::PeerState::of(session) {
             peer.stored = Some(Box::new(stored));
         }
@@ -211,7 +210,7 @@ impl Shard {
             };
             let durable = &self.context.planner.durable;
             for ((_, _, channel), head) in part.iter().zip(&heads) {
-                durable.learn(channel, head);
+                durable.learn(channel, (*head).into());
             }
             let known = durable.known(part.iter().map(|(_, _, channel)| channel));
             let Some(session) = state.sessions.get_mut(key) else { return };

@@ -6,7 +6,7 @@
 
 use super::{FEED, Log, Stored};
 use crate::committer::{Begins, CommitAnswer, Reply};
-use crate::durable;
+use crate::durable::{self, Known};
 use crate::sessions::{delete, put};
 use crate::shard::deliver::list_dirty;
 use crate::shard::live::LogEntry;
@@ -54,6 +54,8 @@ pub(in crate::shard) struct Change {
     /// Logs that nobody of this session reads any more.
     leaves: Vec<Address>,
     groups: Joining,
+    /// What is retained and owed then.
+    owed: Option<Unit>,
 }
 
 /// A chunk of subscriptions as it will be.
@@ -163,7 +165,7 @@ impl Stored {
     }
 
     /// The cursor of a log has begun, or its head is known.
-    fn started(&mut self, slot: u32, (epoch, last): (Epoch, Seq)) {
+    fn started(&mut self, slot: u32, Known { epoch, last, .. }: Known) {
         let Some(log) = self.log(slot) else { return };
         if log.sub.is_entering() {
             log.cursor = Cursor::at(last);
@@ -189,6 +191,7 @@ fn units(number: u64, chunks: Vec<Chunk>, change: &Change, at: Millis) -> Vec<Un
             put(key, record::encode_chunk(&subs))
         });
     }
+    units.extend(change.owed.clone());
     for (_, channel) in &change.starts {
         units.push(Unit::Start { reader: reader.clone(), channel: channel.clone() });
     }
@@ -292,8 +295,7 @@ impl Shard {
                     RetainHandling::IfNew => is_new,
                     RetainHandling::Never => false,
                 };
-                if wants && wanted.share.is_none() && self.context.retained.may_have(&wanted.filter)
-                {
+                if wants && wanted.share.is_none() && self.may_retain(&wanted.filter) {
                     retained.push((wanted.filter, wanted.options));
                 }
             }
@@ -370,11 +372,14 @@ impl Shard {
     }
 
     /// Has a change committed; the client is told then.
-    fn commit_change(self: &Rc<Self>, key: SessionKey, change: Change, settling: Settling) {
+    fn commit_change(self: &Rc<Self>, key: SessionKey, mut change: Change, settling: Settling) {
         let planned = {
             let mut state = self.state.borrow_mut();
             let Some(session) = state.sessions.get_mut(key) else { return };
             let Some(stored) = Stored::of(session) else { return };
+            if !settling.retained.is_empty() {
+                change.owed = Some(stored.owed_unit(&settling.retained));
+            }
             let planned = (stored.number(), stored.chunks(&change.slots));
             let heard = matches!(settling.told, Told::Nothing);
             if !heard {
@@ -437,7 +442,9 @@ impl Shard {
         self.leave_interest(&[&change.leaves[..], &change.groups.logs(false)].concat());
         self.joined(&change.groups, at);
         let heads = results.iter().filter_map(|done| match done {
-            Done::Started { epoch, last, .. } => Some((*epoch, *last)),
+            Done::Started { epoch, last, at } => {
+                Some(Known { epoch: *epoch, last: *last, last_at: *at })
+            }
             _ => None,
         });
         let mut guard = self.state.borrow_mut();
@@ -449,13 +456,18 @@ impl Shard {
                 sub.settle(at);
             }
         }
-        for ((slot, _), head) in change.starts.iter().zip(heads) {
+        for ((slot, channel), head) in change.starts.iter().zip(heads) {
+            // Nothing in it is later than the beginning.
+            self.context.planner.durable.learn(channel, head);
             stored.started(*slot, head);
         }
         let settling = stored.settling.take();
         let retained = settling.map_or(Vec::new(), |settling| tell(session, *settling, true));
         list_dirty(session, &mut state.dirty);
         for (filter, options) in retained {
+            if let Some(stored) = state.sessions.get_mut(key).and_then(Stored::of) {
+                stored.owe(&filter, options, None);
+            }
             self.owe_retained(state, key, filter, options);
         }
         for (slot, _) in &change.starts {

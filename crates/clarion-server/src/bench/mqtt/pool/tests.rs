@@ -1,5 +1,5 @@
 use super::*;
-use crate::bench::mqtt::link::Layers;
+use crate::bench::mqtt::{client::Session, link::Layers};
 use clarion_wire::mqtt::{Qos, Version};
 use std::{
     io::{Read, Write},
@@ -40,7 +40,13 @@ fn with_broker(script: impl FnOnce(Broker) + Send + 'static) -> (Plan, JoinHandl
 fn open(plan: &Plan) -> Result<Pool, BenchError> {
     let mut pool = Pool::new(plan)?;
     let subscription = Some(("t".to_owned(), Qos::ExactlyOnce));
-    let wish = Wish { client_id: "c".into(), from: None, subscription };
+    let wish = Wish {
+        client_id: "c".into(),
+        from: None,
+        session: Session::Clean,
+        subscription,
+        beside: 0,
+    };
     let (mut latency, progress) = (Histogram::new(), Progress::new(false));
     pool.open([wish].into_iter(), 1, &mut latency, &progress)?;
     Ok(pool)
@@ -66,15 +72,17 @@ fn everything_is_acked_however_it_is_cut() {
         broker.0.read_exact(&mut [0]).unwrap_err();
     });
     let mut pool = open(&plan).unwrap();
-    let mut messages = Vec::new();
+    let (mut messages, mut released) = (Vec::new(), 0);
     while messages.len() < 4 {
         let hear = |_, heard: Heard<'_>| match heard {
             Heard::Message(payload) => messages.extend_from_slice(payload),
+            Heard::Held => {}
+            Heard::Released => released += 1,
             other => panic!("{other:?}"),
         };
         assert!(pool.wake(Some(QUIET), hear).unwrap(), "{messages:?}");
     }
-    assert_eq!(messages, b"ABCE");
+    assert_eq!((messages.as_slice(), released), (&b"ABCE"[..], 1));
     pool.send_from(0, |client, out| client.put_publish(out, "t", Qos::ExactlyOnce, b"D")).unwrap();
     let mut acked = false;
     while !acked {
@@ -118,4 +126,51 @@ fn a_refusal_and_an_end_are_told() {
         broker.say(b"\x36\x06\0\x01t\0\x01D");
     };
     check(odd, "client 0: the broker's packet: ");
+}
+
+#[test]
+fn a_session_is_resumed_and_left() {
+    let (plan, script) = with_broker(|mut broker| {
+        broker.expect(b"\x10\x0d\0\x04MQTT\x04\0\x1c\x20\0\x01c");
+        broker.say(b"\x20\x02\x01\0\x32\x06\0\x01t\0\x07A");
+        broker.expect(b"\x40\x02\0\x07\xe0\0");
+        // What comes now is read, but nothing may follow DISCONNECT.
+        broker.say(b"\x32\x06\0\x01t\0\x08B");
+        broker.0.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(broker.0.read(&mut [0]).unwrap_or_default(), 0);
+    });
+    let mut pool = Pool::new(&plan).unwrap();
+    let (session, subscription) = (Session::Kept, None);
+    let wish = Wish { client_id: "c".into(), from: None, session, subscription, beside: 0 };
+    let mut heard = Vec::new();
+    let mut hear = |_, news: Heard<'_>| heard.push(format!("{news:?}"));
+    let progress = Progress::new(false);
+    pool.open_hearing([wish].into_iter(), 1, &progress, &mut hear).unwrap();
+    pool.leave(&progress, &mut hear).unwrap();
+    script.join().unwrap();
+    assert_eq!(heard, ["Present", "Ready", "Message([65])", "Message([66])", "Gone"]);
+}
+
+#[test]
+fn many_subscriptions_go_some_at_a_time() {
+    let (plan, script) = with_broker(|mut broker| {
+        broker.welcome();
+        for (from, to) in [(501, 1001), (1, 501), (0, 1)] {
+            let mut body = vec![0, 1];
+            for topic in (from..to).map(|n| format!("beside/c/{n}")) {
+                body.extend([0, topic.len() as u8]);
+                body.extend(topic.bytes());
+                body.push(2);
+            }
+            let (low, high) = ((body.len() % 128) as u8, (body.len() / 128) as u8);
+            let len = if high == 0 { vec![low] } else { vec![low | 128, high] };
+            broker.expect(&[&[0x82][..], &len, &body].concat());
+            broker.say(b"\x90\x03\0\x01\x02");
+        }
+    });
+    let mut pool = Pool::new(&plan).unwrap();
+    let (session, subscription) = (Session::Clean, Some(("t".to_owned(), Qos::ExactlyOnce)));
+    let wish = Wish { client_id: "c".into(), from: None, session, subscription, beside: 1001 };
+    pool.open([wish].into_iter(), 1, &mut Histogram::new(), &Progress::new(false)).unwrap();
+    script.join().unwrap();
 }

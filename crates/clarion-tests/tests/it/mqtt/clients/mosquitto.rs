@@ -14,6 +14,7 @@ versions! {
     each_qos_and_retained: v31 v311 v5;
     wills: v31 v311 v5;
     lines_files_and_urls: v31 v311 v5;
+    what_the_server_tells: v31 v311 v5;
 }
 
 fn name(version: Version) -> &'static str {
@@ -87,6 +88,34 @@ fn each_qos_and_retained(version: Version) {
     publish(at, version, &["-t", "m/end", "-m", "end"]);
     assert_eq!(next(&cleared), "m/end 0 0 end");
     println!("{}: -V {}: each QoS, retained", package(), name(version));
+}
+
+fn what_the_server_tells(version: Version) {
+    let broker = Broker::with(&[("mqtt.sys_interval", "50ms")]);
+    let at = broker.at();
+    let sub = subscribe(at, version, &["-t", "$SYS/broker/clients/#", "-q", "1", "-i", "sub"]);
+    while next(&sub) != "$SYS/broker/clients/maximum 0 0 1" {}
+    let other = subscribe(at, version, &["-t", "$SYS/broker/version"]);
+    let expected = concat!("clarion version ", env!("CARGO_PKG_VERSION"));
+    assert_eq!(next(&other), format!("$SYS/broker/version 0 1 {expected}"));
+    while next(&sub) != "$SYS/broker/clients/maximum 0 0 2" {}
+    // As Mosquitto's users count what is there.
+    publish(at, version, &["-t", "m/kept", "-q", "1", "-r", "-m", "kept"]);
+    let count = ["-t", "$SYS/broker/retained messages/count"];
+    let counted = subscribe(at, version, &count);
+    while next(&counted).rsplit(' ').next() != Some("1") {}
+    // An administrator deletes it: later ones do not get it, the live one is told nothing.
+    let live = subscribe(at, version, &["-t", "m/#"]);
+    assert_eq!(next(&live), "m/kept 0 1 kept");
+    let url = format!("http://{}", broker.http());
+    let output = Command::clarion(["retained", "delete", "m/kept", "--url", &url]);
+    assert!(output.status.success());
+    while next(&counted).rsplit(' ').next() != Some("0") {}
+    let late = subscribe(at, version, &["-t", "m/#"]);
+    publish(at, version, &["-t", "m/end", "-m", "end"]);
+    assert_eq!(next(&late), "m/end 0 0 end");
+    assert_eq!(next(&live), "m/end 0 0 end");
+    println!("{}: -V {}: $SYS, a deleted retained message", package(), name(version));
 }
 
 fn wills(version: Version) {
