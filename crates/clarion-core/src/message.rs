@@ -68,6 +68,13 @@ impl Content {
             + headers
     }
 
+    /// The end of a life of so many seconds that begins now. One of no seconds is for those who are there, which is not over
+    /// within the same second.
+    pub fn end_of_life(asked_s: Option<i64>, now: Millis) -> Option<Millis> {
+        let seconds = u64::try_from(asked_s?).unwrap_or(0).max(1);
+        Some(now.saturating_add(seconds.saturating_mul(1000)))
+    }
+
     /// Whether its life is over.
     pub fn expired(&self, now: Millis) -> bool {
         self.expires_at.is_some_and(|end| end <= now)

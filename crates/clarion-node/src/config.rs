@@ -81,6 +81,8 @@ pub struct NodeConfig {
     pub store_qos0: bool,
     /// Topics that may have a retained message.
     pub retained_topics: usize,
+    /// Wills of peers wait at least so long after a start.
+    pub will_grace: Duration,
     /// Time between what the node tells of itself on `$SYS/…`; 0 = it tells nothing.
     pub sys_interval: Duration,
 }
@@ -165,6 +167,7 @@ impl Default for NodeConfig {
             peer_queue_bytes: 1 << 20,
             store_qos0: false,
             retained_topics: 1_000_000,
+            will_grace: Duration::from_secs(5),
             sys_interval: Duration::ZERO,
         }
     }

@@ -35,6 +35,7 @@ mod shared;
 mod shares;
 mod sweeper;
 mod sys;
+mod wills;
 
 pub use ack::AckPosition;
 pub use admin::{Presence, SessionInfo, SessionPage};

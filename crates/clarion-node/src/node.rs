@@ -146,6 +146,7 @@ impl Node {
         };
         node.spawn_threads(clock)
             .map_err(|e| Refusal::new(Code::Internal, format!("threads: {e}")))?;
+        node.load_wills().await?;
         Ok(node)
     }
 

@@ -4,8 +4,9 @@
 
 use crate::attach::{AttachPlan, Guard, Link, SessionRef, user_tag};
 use crate::node::Node;
-use crate::sessions::Opened;
+use crate::sessions::{Opened, Opening};
 use crate::shard::Mail;
+use crate::wills::OwnWill;
 use clarion_core::port::peer::Peer;
 use clarion_core::{Code, Millis, Refusal};
 use std::sync::Arc;
@@ -58,6 +59,8 @@ pub(crate) struct AttachPeer {
     pub(crate) guard: Guard,
     /// Its stored session.
     pub(crate) opened: Option<Box<Opened>>,
+    /// The record of its will.
+    pub(crate) will: Option<Box<OwnWill>>,
 }
 
 impl Node {
@@ -75,20 +78,25 @@ impl Node {
         if let Err(refusal) = self.inner.planner.check_taking() {
             return Err(NotAttached { refusal, link: Some(link) });
         }
-        let opened = match self.open_session(&plan).await {
-            Ok(opened) => opened.map(Box::new),
+        let opening = match self.open_session(&plan, peer.last_will()).await {
+            Ok(opening) => opening,
             Err(refusal) => return Err(NotAttached { refusal, link: Some(link) }),
         };
         let tag = user_tag(plan.user.as_deref().unwrap_or(&plan.client_id));
         let shard = self.shard_of_tag(tag);
         let (sender, answer) = oneshot::channel();
-        let attach = Box::new(AttachPeer { plan, peer, link, leftover, guard, opened });
+        let Opening { session: opened, will, back, guard: held } = opening;
+        let client = plan.client_id.clone();
+        let attach = Box::new(AttachPeer { plan, peer, link, leftover, guard, opened, will });
         let gone = || NotAttached { refusal: Code::ShuttingDown.into(), link: None };
-        if !self.mailbox(shard).post(Mail::AttachPeer(attach, sender)) {
-            return Err(gone());
+        let posted = self.mailbox(shard).post(Mail::AttachPeer(attach, sender));
+        let attached =
+            if posted { answer.await.unwrap_or_else(|_| Err(gone())) } else { Err(gone()) };
+        if attached.is_err() && held.is_some() {
+            self.undo_wills(&client, back).await;
         }
-        let key = answer.await.unwrap_or_else(|_| Err(gone()))?;
-        Ok(SessionRef { shard, key })
+        drop(held);
+        Ok(SessionRef { shard, key: attached? })
     }
 
     /// Topics that have a retained message, about.

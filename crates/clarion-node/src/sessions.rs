@@ -11,11 +11,12 @@ mod open;
 
 pub(crate) use clean::run as clean;
 pub(crate) use lock::{SessionGuard, SessionLocks};
-pub(crate) use open::{LoadedLog, Opened};
+pub(crate) use open::{LoadedLog, Opened, Opening};
 
 use crate::clock;
 use crate::node::{Node, store_refusal};
 use crate::shares::Groups;
+use crate::wills::Hold;
 use bytes::Bytes;
 use clarion_core::durable::record::{self, SessionRecord};
 use clarion_core::port::store::{Change, Expect, Store, Unit};
@@ -37,6 +38,7 @@ pub(crate) struct Sessions {
     /// Numbers whose session has ended and whose rest is to be removed.
     gone: Mutex<Vec<u64>>,
     note: Notify,
+    started: Millis,
     /// Sessions that ended by their expiry, since the start.
     pub(crate) expired: AtomicU64,
 }
@@ -46,7 +48,13 @@ impl Sessions {
     pub(crate) async fn load(store: &Arc<dyn Store>, groups: Arc<Groups>) -> Result<Self, Refusal> {
         let prefix = Bytes::from_static(record::SESSIONS);
         let found = store.records(prefix, None, 1).await.map_err(store_refusal)?;
-        Ok(Self { any: AtomicBool::new(!found.is_empty()), groups, ..Self::default() })
+        let any = AtomicBool::new(!found.is_empty());
+        Ok(Self { any, groups, started: clock::now(), ..Self::default() })
+    }
+
+    /// Has a client id's session, and its will, while it is kept; `None` when somebody else has.
+    pub(crate) fn try_hold(&self, client: &str) -> Option<Hold> {
+        self.locks.try_lock(client).map(|guard| Arc::new(guard) as Hold)
     }
 
     /// That a session has ended is committed.
@@ -61,12 +69,11 @@ impl Sessions {
     }
 }
 
-/// Whether a session that nobody holds has ended.
-pub(crate) fn has_expired(record: &SessionRecord, now: Millis) -> bool {
-    record.ended_at.is_some_and(|ended| {
-        record.expiry_s != u32::MAX
-            && ended.saturating_add(u64::from(record.expiry_s) * 1000) <= now
-    })
+/// Whether a session that nobody holds has ended; `started` = when the node did.
+pub(crate) fn has_expired(record: &SessionRecord, started: Millis, now: Millis) -> bool {
+    // One that says it is attached was so when the server died.
+    let ended = record.ended_at.unwrap_or(started);
+    record.expiry_s != u32::MAX && ended.saturating_add(u64::from(record.expiry_s) * 1000) <= now
 }
 
 /// By which a session ends: its record goes if it is still this one, and what it leaves is noted.
@@ -105,7 +112,7 @@ impl Node {
         let page = self.store().records(prefix, after, A_ROUND).await.map_err(store_refusal)?;
         for found in &page {
             let expired = SessionRecord::decode(&found.value)
-                .is_some_and(|record| has_expired(&record, clock::now()));
+                .is_some_and(|record| has_expired(&record, sessions.started, clock::now()));
             if expired && let Some(client) = record::parse_session_key(&found.key) {
                 self.expire_session(&client).await?;
             }
@@ -117,7 +124,7 @@ impl Node {
         // Whoever has it decides about it.
         let Some(_guard) = self.inner.sessions.locks.try_lock(client) else { return Ok(()) };
         let Some((session, version)) = self.session_record(client).await? else { return Ok(()) };
-        if has_expired(&session, clock::now())
+        if has_expired(&session, self.inner.sessions.started, clock::now())
             && let Some(key) = record::session_key(client)
         {
             self.commit(end_units(key, version, session.number)).await?;

@@ -317,4 +317,7 @@ pub trait Peer: Outlet {
     fn takes(&self, given: Given<'_>, frame_len: usize) -> Taking;
     /// The connection has ended: its will, once. Its life counts from when it is to be published.
     fn will(&mut self, now: Millis) -> Option<Will>;
+    /// The will as it stands, if its client may publish it now; its life has not begun. For what must be known of it if the
+    /// server ends before the connection does.
+    fn last_will(&self) -> Option<Will>;
 }

@@ -28,7 +28,7 @@ use clarion_core::port::peer::{
     Ask, Delivery, Gave, Goes, Heard, Out, Peer, PeerPublish, Place, Receipt, Resumed, SubOptions,
     Taking, Verdict, Will,
 };
-use clarion_core::{Millis, Principal, Refusal};
+use clarion_core::{Content, Millis, Principal, Refusal};
 use clarion_wire::mqtt::{self, AckKind, Decoded, Disconnect, Packet, Property, Side, Version};
 use connack::Greeting;
 use inbound::Inbound;
@@ -269,20 +269,35 @@ impl Peer for MqttPeer {
     }
 
     fn will(&mut self, now: Millis) -> Option<Will> {
-        let will = *self.will.take()?;
+        let will = self.will.take()?;
         // Asked now, since rules may have changed since CONNECT.
-        let address = self.config.user_topics.address(&will.topic).ok();
-        let Some(address) = address.filter(|address| self.may_publish(address)) else {
+        let Some(mut will) = self.permitted(*will) else {
             PeerCounters::count(&self.config.counters.refused);
             return None;
         };
-        // §3.1.3.2.2: it waits no longer than its session.
-        let delay_s = will.delay_s.min(self.session_expiry_s);
-        let from = now.saturating_add(u64::from(delay_s) * 1000);
-        let mut content = will.content;
+        let from = now.saturating_add(u64::from(will.delay_s) * 1000);
+        let content = &mut will.publish.content;
+        content.expires_at = Content::end_of_life(content.asked_s, from);
+        Some(will)
+    }
+
+    fn last_will(&self) -> Option<Will> {
+        self.permitted(self.will.as_deref()?.clone())
+    }
+}
+
+impl MqttPeer {
+    /// A will as a message, if it may be published.
+    fn permitted(&self, will: StoredWill) -> Option<Will> {
+        let StoredWill { topic, mut content, delay_s } = will;
+        let address = self.config.user_topics.address(&topic).ok()?;
+        if !self.may_publish(&address) {
+            return None;
+        }
         content.sender = Some(self.sender());
-        content.expires_at = properties::end_of_life(content.asked_s, from);
-        Some(Will { publish: PeerPublish { address, content, token: 0, once: None }, delay_s })
+        let publish = PeerPublish { address, content, token: 0, once: None };
+        // §3.1.3.2.2: it waits no longer than its session.
+        Some(Will { publish, delay_s: delay_s.min(self.session_expiry_s) })
     }
 }
 

@@ -125,6 +125,8 @@ impl Fixture {
 
     fn end(self) {
         self.queue.close();
+        // Nobody answers the last commit, of the time.
+        drop(self.commits);
         self.thread.join().unwrap();
     }
 }

@@ -62,6 +62,11 @@ impl Drop for Waits {
 }
 
 impl SessionGuard {
+    /// Whose it is.
+    pub(crate) fn client(&self) -> &Arc<str> {
+        &self.client
+    }
+
     /// Whether somebody waits for it.
     pub(crate) fn is_wanted(&self) -> bool {
         self.lock.waiting.load(Ordering::SeqCst) > 0

@@ -1,18 +1,21 @@
 //! What a CONNECT finds: its stored session, read and noted as attached before anything of it begins.
 //!
 //! Invariants: the client id's older connection has ended, and its end is committed, before anything is read; that the session is
-//! attached is committed before its client is told. Must not know: any protocol, where sessions live.
+//! attached, and its will, are committed before its client is told. Must not know: any protocol, where sessions live.
 
 use super::{SessionGuard, end_units, has_expired, put};
 use crate::attach::SessionRef;
+use crate::clients::Waiting;
 use crate::clock;
 use crate::durable::Known;
 use crate::node::{Node, random, store_refusal};
 use crate::peer::PeerPlan;
+use crate::wills::{OwnWill, Testament};
 use bytes::Bytes;
 use clarion_core::durable::record::{self, InboundRecord, OwedRecord, SessionRecord, WindowRecord};
 use clarion_core::durable::subs::StoredSub;
 use clarion_core::port::outlet::CloseReason;
+use clarion_core::port::peer::Will;
 use clarion_core::port::store::{Change, Done, Expect, Reader, Record, StoredCursor, Unit};
 use clarion_core::{Address, Code, Cursor, Refusal};
 use std::collections::HashMap;
@@ -33,7 +36,7 @@ pub(crate) enum LoadedLog {
 
 /// A stored session that was opened.
 pub(crate) struct Opened {
-    pub(crate) guard: SessionGuard,
+    pub(crate) guard: Arc<SessionGuard>,
     pub(crate) record: SessionRecord,
     pub(crate) version: u64,
     /// It was there.
@@ -45,6 +48,19 @@ pub(crate) struct Opened {
     pub(crate) window: WindowRecord,
     pub(crate) owed: OwedRecord,
     pub(crate) inbound: HashMap<u16, InboundRecord>,
+}
+
+/// What a CONNECT begins with.
+#[derive(Default)]
+pub(crate) struct Opening {
+    /// Its stored session.
+    pub(crate) session: Option<Box<Opened>>,
+    /// The record of its will.
+    pub(crate) will: Option<Box<OwnWill>>,
+    /// The will that it took back.
+    pub(crate) back: Option<Waiting>,
+    /// With it, until it has begun, whatever is done about wills can be undone.
+    pub(crate) guard: Option<Arc<SessionGuard>>,
 }
 
 impl Node {
@@ -78,56 +94,73 @@ impl Node {
         waiting.await
     }
 
-    /// Opens the stored session of a CONNECT. `None` when it has none and wants none. Fails with `bad_user` when it is somebody
-    /// else's.
-    pub(crate) async fn open_session(&self, plan: &PeerPlan) -> Result<Option<Opened>, Refusal> {
-        let sessions = &self.inner.sessions;
-        if plan.expiry_s == 0 && !sessions.any.load(Ordering::Relaxed) {
-            return Ok(None);
+    /// Opens the stored session of a CONNECT, if it has or wants one, and stores its will. Fails with `bad_user` when it is
+    /// somebody else's.
+    pub(crate) async fn open_session(
+        &self,
+        plan: &PeerPlan,
+        will: Option<Will>,
+    ) -> Result<Opening, Refusal> {
+        let (sessions, clients) = (&self.inner.sessions, &self.inner.clients);
+        let any = sessions.any.load(Ordering::Relaxed) || clients.any_waits();
+        if plan.expiry_s == 0 && will.is_none() && !any {
+            return Ok(Opening::default());
         }
         let foreign = || Refusal::new(Code::BadUser, "another user has this client id");
-        if !self.inner.clients.may_enter(&plan.client_id, &plan.owner, plan.exclusive) {
+        if !clients.may_enter(&plan.client_id, &plan.owner, plan.exclusive) {
             return Err(foreign());
         }
         let Some(key) = record::session_key(&plan.client_id) else {
             return if plan.expiry_s == 0 {
-                Ok(None)
+                Ok(Opening::default())
             } else {
                 Err(Refusal::new(Code::BadUser, "the client id is too long for a session"))
             };
         };
-        let guard = self.hold_session(&plan.client_id, CloseReason::TakenOver).await;
+        let guard = Arc::new(self.hold_session(&plan.client_id, CloseReason::TakenOver).await);
         let mut found = self.session_record(&plan.client_id).await?;
         let mut discarded = None;
         if let Some((old, version)) = &found {
             let other = old.owner.as_deref() != plan.owner.as_deref();
-            if other && plan.exclusive && !has_expired(old, clock::now()) {
+            let expired = has_expired(old, sessions.started, clock::now());
+            if other && plan.exclusive && !expired {
                 return Err(foreign());
             }
-            if other || plan.clean || has_expired(old, clock::now()) {
+            if other || plan.clean || expired {
                 discarded = Some((old.number, *version));
                 found = None;
             }
         }
-        if found.is_none() && plan.expiry_s == 0 {
-            if let Some((number, version)) = discarded {
-                self.commit(end_units(key, version, number)).await?;
+        let Testament { unit, own, back } =
+            self.meet_wills(plan, &guard, will, found.is_some()).await;
+        let held = (own.is_some() || back).then(|| guard.clone());
+        let mut opening = Opening { will: own, guard: held, ..Opening::default() };
+        if found.is_some() || plan.expiry_s > 0 {
+            sessions.any.store(true, Ordering::Relaxed);
+            let opened = self.attach_session(plan, guard, key, found, discarded, unit).await?;
+            opening.session = Some(Box::new(opened));
+        } else {
+            let ends = discarded.map(|(number, version)| end_units(key, version, number));
+            let units: Vec<Unit> = ends.into_iter().flatten().chain(unit).collect();
+            if !units.is_empty() {
+                self.commit(units).await?;
+            }
+            if let Some((number, _)) = discarded {
                 sessions.is_gone(number);
             }
-            return Ok(None);
         }
-        sessions.any.store(true, Ordering::Relaxed);
-        let opened = self.attach_session(plan, guard, key, found, discarded).await?;
-        Ok(Some(opened))
+        opening.back = clients.take_waiting(&plan.client_id).filter(|_| back);
+        Ok(opening)
     }
 
     async fn attach_session(
         &self,
         plan: &PeerPlan,
-        guard: SessionGuard,
+        guard: Arc<SessionGuard>,
         key: Bytes,
         found: Option<(SessionRecord, u64)>,
         discarded: Option<(u64, u64)>,
+        will: Option<Unit>,
     ) -> Result<Opened, Refusal> {
         let present = found.is_some();
         let now = clock::now();
@@ -170,6 +203,7 @@ impl Node {
         if let Some((old, _)) = discarded {
             units.push(put(record::gone_key(old), Bytes::new()));
         }
+        units.extend(will);
         if let Some(Done::Recorded(version)) = self.commit(units).await?.first() {
             opened.version = *version;
         }

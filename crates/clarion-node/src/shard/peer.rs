@@ -27,6 +27,7 @@ use super::{SessionKey, Shard, State};
 use crate::attach::AttachPlan;
 use crate::clock;
 use crate::sys::Counted;
+use crate::wills::OwnWill;
 use clarion_core::port::layer::Opened;
 use clarion_core::port::outlet::CloseReason;
 use clarion_core::port::peer::{Ask, Receipt};
@@ -76,6 +77,8 @@ pub(super) struct PeerState {
     expires_at: Option<Millis>,
     will_delay_max_s: u32,
     without_will: bool,
+    /// The record of its will.
+    will: Option<Box<OwnWill>>,
     /// It ends when its acks are committed, at the latest with this timer tick.
     finish_by: Option<u64>,
     /// A publish of it waits until the store takes more.
@@ -337,6 +340,10 @@ impl Shard {
             peer.without_will = !will;
             peer.finish_by = Some(deadline);
         }
+        if !will && session.closing.is_none() && self.stores_first(state, key) {
+            return;
+        }
+        let Some(session) = state.sessions.get_mut(key) else { return };
         let unwritten = state.devices.get(&session.number).is_some_and(|d| !d.set.is_clean());
         if !will && unwritten {
             session.finishing = true;

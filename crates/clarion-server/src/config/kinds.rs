@@ -258,6 +258,24 @@ impl<T: Choice> Kind for OneOf<T> {
     }
 }
 
+/// Another kind, or `none`.
+pub(crate) struct OrNone<K>(pub(crate) K);
+
+impl<K: Kind> Kind for OrNone<K> {
+    type Out = Option<K::Out>;
+
+    fn parse(&self, node: &Node, at: &mut At<'_>) -> Option<Option<K::Out>> {
+        match &node.value {
+            Value::Text(text) if text.trim() == "none" => Some(None),
+            _ => self.0.parse(node, at).map(Some),
+        }
+    }
+
+    fn describe(&self) -> String {
+        format!("{}, or none", self.0.describe())
+    }
+}
+
 /// A text, read by a function; `none` says nothing.
 pub(crate) struct Optional<T> {
     /// What it is.

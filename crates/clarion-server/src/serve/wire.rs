@@ -80,6 +80,7 @@ pub(crate) fn node_config(config: &Config, cores: usize) -> NodeConfig {
         peer_queue_bytes: config.mqtt.queue_bytes,
         store_qos0: config.mqtt.store_qos0,
         retained_topics: config.mqtt.retained_messages,
+        will_grace: config.mqtt.will_grace,
         sys_interval: config.mqtt.sys_interval,
     }
 }

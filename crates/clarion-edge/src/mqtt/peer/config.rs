@@ -29,6 +29,8 @@ pub struct MqttPeerConfig {
     pub topic_aliases_out: u16,
     /// Subscriptions of one session.
     pub subscriptions: usize,
+    /// Seconds that the session of a client below 5 without a clean session is to outlive the connection.
+    pub session_expiry_3x_s: u32,
     /// Levels of a topic or filter.
     pub topic_levels: usize,
     /// What a SUBSCRIBE that access rules forbid is answered in 5.

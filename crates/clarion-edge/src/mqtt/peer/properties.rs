@@ -74,12 +74,6 @@ fn read(
     Ok(())
 }
 
-/// The end of a life that begins now. One of no seconds is for those who are there, which is not over within the same second.
-pub(super) fn end_of_life(asked_s: Option<i64>, now: Millis) -> Option<Millis> {
-    let seconds = u64::try_from(asked_s?).unwrap_or(0).max(1);
-    Some(now.saturating_add(seconds.saturating_mul(1000)))
-}
-
 /// What a delivery adds to its message.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Extra<'a> {
@@ -153,8 +147,11 @@ mod tests {
     #[test]
     fn a_life_is_told_in_seconds_begun() {
         let of = |asked_s, now: Millis, later: Millis| {
-            let content =
-                Content { asked_s, expires_at: end_of_life(asked_s, now), ..Content::default() };
+            let content = Content {
+                asked_s,
+                expires_at: Content::end_of_life(asked_s, now),
+                ..Content::default()
+            };
             remaining(&content, now + later)
         };
         assert_eq!(of(None, 1000, 0), None);

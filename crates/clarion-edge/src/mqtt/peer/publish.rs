@@ -132,7 +132,7 @@ impl MqttPeer {
         let Publish { properties, payload, qos, retain, .. } = packet;
         properties::fill(content, properties, payload, *qos, *retain, &self.config)?;
         content.sender = Some(self.sender());
-        content.expires_at = properties::end_of_life(content.asked_s, now);
+        content.expires_at = Content::end_of_life(content.asked_s, now);
         Ok(publish)
     }
 

@@ -27,7 +27,7 @@ pub struct Hello {
     pub problem_information: bool,
     /// Whether it asks where responses go.
     pub response_information: bool,
-    /// Seconds that its session is to outlive the connection; below 5: 0 with a clean session, else for ever.
+    /// Seconds that its session is to outlive the connection; below 5: 0 with a clean session, else what is configured.
     pub session_expiry_s: u32,
     /// Its will. `None` too for one that is no message by itself, which [`check_connect`] tells clients of 5.
     pub(super) will: Option<Box<StoredWill>>,
@@ -99,7 +99,7 @@ impl Hello {
             topic_aliases: 0,
             problem_information: five,
             response_information: false,
-            session_expiry_s: if five || connect.clean { 0 } else { u32::MAX },
+            session_expiry_s: if five || connect.clean { 0 } else { config.session_expiry_3x_s },
             will: connect.will.as_ref().and_then(|will| StoredWill::of(will, config)),
         };
         for property in connect.properties.iter() {

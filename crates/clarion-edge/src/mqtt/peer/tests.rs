@@ -30,6 +30,7 @@ fn config() -> MqttPeerConfig {
         topic_alias_bytes: 32,
         topic_aliases_out: 4,
         subscriptions: 4,
+        session_expiry_3x_s: u32::MAX,
         topic_levels: 5,
         subscribe_denied_code: 0x87,
         server_reference: None,

@@ -5,7 +5,7 @@
 
 use super::PeerState;
 use crate::attach::{Acks, Guard, Link, SessionRef};
-use crate::clients::{Coming, Entered, Foreign};
+use crate::clients::{Coming, Entered, Foreign, Leaving};
 use crate::peer::{AttachPeer, NotAttached, PeerPlan};
 use crate::shard::link::{LinkState, watch_duplex};
 use crate::shard::session::{Birth, Role, not_taken};
@@ -41,6 +41,7 @@ impl PeerState {
             expires_at: plan.expires_at,
             will_delay_max_s: plan.will_delay_max_s,
             without_will: false,
+            will: None,
             finish_by: None,
             parked: false,
             waiting: false,
@@ -55,16 +56,17 @@ impl Shard {
         self: &Rc<Self>,
         attach: AttachPeer,
     ) -> Result<SessionKey, NotAttached> {
-        let AttachPeer { mut plan, peer, link, leftover, guard, opened } = attach;
+        let AttachPeer { mut plan, peer, link, leftover, guard, opened, will } = attach;
         let turn = match self.has_place().and_then(|()| self.enter_client(&plan)) {
             Ok(turn) => turn,
             Err(refusal) => return Err(NotAttached { refusal, link: Some(link) }),
         };
-        let state = PeerState::new(&mut plan, turn);
+        let state = PeerState { will, ..PeerState::new(&mut plan, turn) };
         let begun = self.begin_peer(&plan, state, peer, link, guard);
         let (key, link, reader) = begun.map_err(|refusal| {
             // A will is none of a session that did not begin.
-            self.context.clients.leave(&plan.client_id, turn, None, None, 0);
+            let leaving = Leaving { will: None, shard: None, now: 0 };
+            self.context.clients.leave(&plan.client_id, turn, leaving);
             NotAttached { refusal, link: None }
         })?;
         let feed = match opened {
@@ -95,8 +97,9 @@ impl Shard {
 
     fn is_wanted(&self, key: SessionKey) -> bool {
         let mut state = self.state.borrow_mut();
-        let peer = state.sessions.get_mut(key).and_then(PeerState::of);
-        peer.and_then(|peer| peer.stored.as_ref()).is_some_and(|stored| stored.is_wanted())
+        let Some(peer) = state.sessions.get_mut(key).and_then(PeerState::of) else { return false };
+        peer.stored.as_ref().is_some_and(|stored| stored.is_wanted())
+            || peer.will.as_ref().is_some_and(|own| own.guard.is_wanted())
     }
 
     /// Takes the client id, before anything begins that could not be undone. Returns the session's turn.
@@ -104,9 +107,8 @@ impl Shard {
         let PeerPlan { exclusive, clean, .. } = *plan;
         let coming = Coming { owner: plan.owner.clone(), exclusive, clean };
         let entered = self.context.clients.enter(&plan.client_id, coming);
-        let Entered { turn, before, due } = entered
+        let Entered { turn, before } = entered
             .map_err(|Foreign| Refusal::new(Code::BadUser, "another user has this client id"))?;
-        self.state.borrow_mut().wills.due.extend(due);
         if let Some(before) = before {
             self.take_over(before);
         }

@@ -10,11 +10,13 @@ use crate::clock;
 use crate::committer::{CommitAnswer, Rejected, Reply};
 use crate::metrics::VerbCounters;
 use crate::retained::{self, Refused};
+use crate::sessions::delete;
 use crate::shard::deliver::list_dirty;
 use crate::shard::session::Session;
 use crate::shard::{LiveDone, SessionKey, Shard};
+use crate::wills::{DueWill, Hold, Kept};
 use clarion_core::port::peer::{Goes, PeerPublish, Receipt};
-use clarion_core::port::store::{Change, Done, Expect, Publish, Unit};
+use clarion_core::port::store::{Change, Done, Expect, Publish, StoreError, Unit};
 use clarion_core::{Address, AddressKind, Code, Content, Message, Refusal};
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -41,6 +43,8 @@ pub(crate) struct PeerReply {
     live: Option<Arc<Message>>,
     /// The topic and number of a change of retained messages.
     retained: Option<(Box<str>, u64)>,
+    /// Kept until then.
+    hold: Option<Hold>,
 }
 
 /// Publishes on their way to the committer.
@@ -71,6 +75,8 @@ impl Publishing {
 struct Parked {
     key: Option<SessionKey>,
     publish: PeerPublish,
+    /// Of a will.
+    kept: Option<Kept>,
 }
 
 /// What became of a publish for now.
@@ -93,7 +99,7 @@ impl Shard {
                 return park(&mut state, Some(key), publish);
             }
         }
-        match self.publish_for(Some(key), &publish) {
+        match self.publish_for(Some(key), &publish, None) {
             Outcome::Told(result) => self.answer_publish(key, token, result),
             Outcome::Later => self.expect_answer(key, token),
             Outcome::Full => park(&mut self.state.borrow_mut(), Some(key), publish),
@@ -106,33 +112,46 @@ impl Shard {
         publish.content.retain || (!live && self.context.planner.is_stored(&publish.address))
     }
 
-    /// Publishes for a session, or for nobody.
-    fn publish_for(self: &Rc<Self>, key: Option<SessionKey>, publish: &PeerPublish) -> Outcome {
+    /// Publishes for a session, or for nobody. The record of a will goes with it if it is committed.
+    fn publish_for(
+        self: &Rc<Self>,
+        key: Option<SessionKey>,
+        publish: &PeerPublish,
+        kept: Option<&Kept>,
+    ) -> Outcome {
         if let Err(refusal) = self.context.planner.check_taking() {
             return Outcome::Told(Err(refusal));
         }
         let PeerPublish { address, content, token, once } = publish;
         let live = (content.qos == 0 && !self.context.config.store_qos0)
             || !self.context.planner.is_stored(address);
+        if self.state.borrow().publishing.blocked && (once.is_some() || !live) {
+            return Outcome::Full;
+        }
         let (mut first, mut idempotency_key) = (None, None);
         if let (Some(key), Some(id)) = (key, once) {
             match self.take_once(key, *id) {
                 Err(refusal) => return Outcome::Told(Err(refusal)),
-                Ok(Once::Taken) => return Outcome::Told(Ok(Receipt { readers: true })),
-                Ok(Once::Key(text, record)) => (first, idempotency_key) = (record, Some(text)),
+                Ok(Once::New(text, record)) => {
+                    (first, idempotency_key) = (Some(record), Some(text))
+                }
+                Ok(Once::Again(text)) if !live => idempotency_key = Some(text),
+                Ok(Once::Again(_) | Once::Taken) => {
+                    self.once_taken(key, *id);
+                    return Outcome::Told(Ok(Receipt { readers: true }));
+                }
             }
         }
         let content = &match idempotency_key {
             None => Cow::Borrowed(content),
             key => Cow::Owned(Content { idempotency_key: key, ..content.clone() }),
         };
+        let gone = kept.map(|kept| delete(kept.key.clone()));
+        let hold = kept.map(|kept| kept.hold.clone());
         if content.retain && address.kind() == AddressKind::Topic {
-            return self.publish_retained(key, publish, live, first);
+            return self.publish_retained(key, publish, live, first.or(gone), hold);
         }
         if live && let Some(record) = first {
-            if self.state.borrow().publishing.blocked {
-                return Outcome::Full;
-            }
             return self.publish_behind(key, publish, record);
         }
         if live {
@@ -145,6 +164,7 @@ impl Shard {
         if self.state.borrow().publishing.blocked {
             return Outcome::Full;
         }
+        let first = first.or(gone);
         let unit = self.unit(address, content);
         let reply = PeerReply {
             key,
@@ -154,6 +174,7 @@ impl Shard {
             once: *once,
             live: None,
             retained: None,
+            hold,
         };
         let mut state = self.state.borrow_mut();
         state.publishing.units.extend(first);
@@ -186,6 +207,7 @@ impl Shard {
             once: *once,
             live: Some(message),
             retained: None,
+            hold: None,
         };
         let mut state = self.state.borrow_mut();
         state.publishing.units.push(record);
@@ -228,6 +250,7 @@ impl Shard {
         publish: &PeerPublish,
         live: bool,
         first: Option<Unit>,
+        hold: Option<Hold>,
     ) -> Outcome {
         let PeerPublish { address, content, token, once } = publish;
         let planner = &self.context.planner;
@@ -259,6 +282,7 @@ impl Shard {
                 once: *once,
                 live: None,
                 retained,
+                hold,
             };
             self.submit(units, vec![reply])
         });
@@ -344,22 +368,21 @@ impl Shard {
             return;
         }
         loop {
-            let Some(Parked { key, publish }) =
+            let Some(Parked { key, publish, kept }) =
                 self.state.borrow_mut().publishing.parked.pop_front()
             else {
                 return;
             };
             let token = publish.token;
-            match self.publish_for(key, &publish) {
+            match self.publish_for(key, &publish, kept.as_ref()) {
                 Outcome::Full => {
-                    let parked = Parked { key, publish };
+                    let parked = Parked { key, publish, kept };
                     return self.state.borrow_mut().publishing.parked.push_front(parked);
                 }
-                Outcome::Told(result) => {
-                    if let Some(key) = key {
-                        self.answer_publish(key, token, result);
-                    }
-                }
+                Outcome::Told(result) => match key {
+                    Some(key) => self.answer_publish(key, token, result),
+                    None => self.will_was(result, kept),
+                },
                 Outcome::Later => {
                     if let Some(key) = key {
                         self.expect_answer(key, token);
@@ -376,25 +399,41 @@ impl Shard {
         }
     }
 
-    /// Publishes for nobody, such as a will; waits for the committer if need be.
-    pub(super) fn publish_for_nobody(self: &Rc<Self>, publish: PeerPublish) {
+    /// Publishes a will; waits for the committer if need be.
+    pub(super) fn publish_for_nobody(self: &Rc<Self>, will: DueWill) {
+        let DueWill { publish, kept } = will;
         let must_wait = {
             let state = self.state.borrow();
             !state.publishing.parked.is_empty() && self.is_stored(&publish)
         };
-        let outcome = if must_wait { Outcome::Full } else { self.publish_for(None, &publish) };
+        let outcome =
+            if must_wait { Outcome::Full } else { self.publish_for(None, &publish, kept.as_ref()) };
         match outcome {
-            Outcome::Told(Err(refusal)) => tracing::debug!(%refusal, "a will was not published"),
-            Outcome::Told(Ok(_)) | Outcome::Later => {}
+            Outcome::Told(result) => self.will_was(result, kept),
+            Outcome::Later => {}
             Outcome::Full => {
                 let parked = &mut self.state.borrow_mut().publishing.parked;
-                if parked.iter().filter(|p| p.key.is_none()).count() < PARKED_WILLS_MAX {
-                    parked.push_back(Parked { key: None, publish });
+                let of_nobody = |parked: &&Parked| parked.key.is_none() && parked.kept.is_none();
+                // Each that has a record took a commit to come to be: the committer bounds them.
+                if kept.is_some() || parked.iter().filter(of_nobody).count() < PARKED_WILLS_MAX {
+                    parked.push_back(Parked { key: None, publish, kept });
                 } else {
                     self.context.counters.dropped_outbox.add(1);
                 }
             }
         }
+    }
+
+    /// The outcome of a will is known, of which nothing was handed to the committer.
+    fn will_was(&self, result: Result<Receipt, Refusal>, kept: Option<Kept>) {
+        if let Err(refusal) = result {
+            tracing::debug!(%refusal, "a will was not published");
+            if refusal.code == Code::ShuttingDown {
+                // Its record says so at the next start.
+                return;
+            }
+        }
+        self.will_is_over(kept);
     }
 
     /// The outcome is known; those before it may not be.
@@ -426,7 +465,8 @@ impl Shard {
     ) {
         let mut at = 0;
         for reply in who {
-            let PeerReply { key, token, units, readers, once, live, retained } = reply;
+            let PeerReply { key, token, units, readers, once, live, retained, hold } = reply;
+            drop(hold);
             let result = match answer {
                 Err(error) => Err(crate::node::store_refusal(error.clone())),
                 Ok((_, results)) => {
@@ -453,8 +493,12 @@ impl Shard {
                 self.deliver_everywhere(&message);
             }
             if let Some(key) = key {
-                if let Some(id) = once.filter(|_| result.is_err()) {
-                    self.forget_once(key, id);
+                if let Some(id) = once {
+                    match &result {
+                        Ok(_) => self.once_taken(key, id),
+                        // A batch that was refused as a whole has left nothing.
+                        Err(_) => self.once_refused(key, id, !is_refused(answer)),
+                    }
                 }
                 self.published(key, token, result);
             }
@@ -500,10 +544,14 @@ impl Shard {
     }
 }
 
+fn is_refused(answer: &CommitAnswer) -> bool {
+    matches!(answer, Err(StoreError::Refused { .. }))
+}
+
 fn park(state: &mut crate::shard::State, key: Option<SessionKey>, publish: PeerPublish) {
     let peer = key.and_then(|key| state.sessions.get_mut(key)).and_then(PeerState::of);
     if let Some(peer) = peer {
         peer.parked = true;
     }
-    state.publishing.parked.push_back(Parked { key, publish });
+    state.publishing.parked.push_back(Parked { key, publish, kept: None });
 }

@@ -16,14 +16,14 @@ pub(in crate::shard) use team::Team;
 
 use super::PeerState;
 use super::give::Giving;
-use super::stored::kept_name;
+use super::stored::{Stored, kept_name};
 use crate::attach::SharedPlan;
 use crate::shard::deliver::{list_dirty, make_outbox_room};
 use crate::shard::session::Session;
 use crate::shard::{SessionKey, Shard, State};
 use crate::shares::{Member, ShareName};
 use clarion_core::durable::subs::Merged;
-use clarion_core::port::peer::{Place, SubOptions};
+use clarion_core::port::peer::{Out, Place, SubOptions};
 use clarion_core::{Epoch, Message, Seq};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -355,9 +355,19 @@ impl Shard {
         }
     }
 
-    /// A session has ended: its members leave their groups.
-    pub(super) fn end_shares(&self, state: &mut State, peer: &mut PeerState) {
-        for sub in std::mem::take(&mut peer.shares) {
+    /// A session has ended: its members leave their groups. What it has for good, if it is stored and goes on, is added to what
+    /// is out.
+    pub(super) fn end_shares(
+        &self,
+        state: &mut State,
+        mut shares: Vec<ShareSub>,
+        stored: Option<(&mut Stored, &mut Vec<Out>)>,
+    ) {
+        if let Some((stored, outs)) = stored {
+            let all = stored.kept_at_end(&mut shares, outs);
+            self.tell_for_good(state, all);
+        }
+        for sub in shares {
             self.news(state, &sub.plan, sub.id).left = Some(Left::Ended);
         }
     }

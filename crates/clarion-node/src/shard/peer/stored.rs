@@ -24,7 +24,9 @@ use super::PeerState;
 use crate::sessions::SessionGuard;
 use crate::shard::session::Session;
 use crate::shard::{SessionKey, Shard, State};
-use clarion_core::durable::record::{InboundRecord, SessionRecord};
+use clarion_core::durable::commits::WindowCommits;
+use clarion_core::durable::inbound::Inbounds;
+use clarion_core::durable::record::SessionRecord;
 use clarion_core::durable::subs::{Merged, StoredSub, Subs};
 use clarion_core::port::peer::Place;
 use clarion_core::subscription::Subscription;
@@ -102,7 +104,7 @@ struct Held {
 
 /// See the module.
 pub(in crate::shard) struct Stored {
-    guard: SessionGuard,
+    guard: Arc<SessionGuard>,
     record: SessionRecord,
     version: u64,
     subs: Subs,
@@ -129,15 +131,15 @@ pub(in crate::shard) struct Stored {
     resending: bool,
     /// QoS 1 deliveries that may have been sent before a crash: so many of what comes first.
     doubtful: u32,
-    /// The client's own QoS 2 publishes, by packet id.
-    inbound: HashMap<u16, InboundRecord>,
+    /// The client's own QoS 2 publishes.
+    inbound: Inbounds,
     /// Logs with unwritten acks.
     dirty: Vec<u32>,
     window_dirty: bool,
+    /// What waits for the window to be committed.
+    commits: WindowCommits,
     /// It is in a list of those that write.
     listed: bool,
-    /// Received by the client; PUBREL follows.
-    received: Vec<u16>,
     flight: Option<Flight>,
     /// A SUBSCRIBE or UNSUBSCRIBE is being committed: nothing more is heard.
     pub(super) settling: Option<Box<Settling>>,
@@ -145,8 +147,8 @@ pub(in crate::shard) struct Stored {
 
 /// What is being written.
 struct Flight {
+    /// So many of those that are held.
     held: usize,
-    received: Vec<u16>,
     logs: Vec<(u32, u16)>,
     window: bool,
     /// Logs whose hold changes.
@@ -173,6 +175,11 @@ impl Stored {
     /// Its subscriptions, by slot.
     pub(super) fn subs(&self) -> impl Iterator<Item = (u32, &StoredSub)> {
         self.subs.iter()
+    }
+
+    /// Who has its client id.
+    pub(super) fn owner(&self) -> Option<Arc<str>> {
+        self.record.owner.as_deref().map(Into::into)
     }
 
     fn log(&mut self, slot: u32) -> Option<&mut Log> {
@@ -250,6 +257,11 @@ impl Stored {
         }
     }
 
+    /// Whether something is to be written, sooner or later.
+    fn has_unwritten(&self) -> bool {
+        !self.dirty.is_empty() || self.window_dirty || self.owed_dirty
+    }
+
     /// Whether it has subscribed to this filter, for itself.
     pub(super) fn has_sub(&self, filter: &str) -> bool {
         self.subs.find(filter, None).is_some()
@@ -270,19 +282,15 @@ impl Shard {
     /// What a stored session has to write is listed: cursors are written soon, a window with this tick.
     pub(super) fn list_stored(&self, state: &mut State, key: SessionKey) {
         let Some(stored) = state.sessions.get_mut(key).and_then(Stored::of) else { return };
-        if stored.flight.is_some() || stored.listed {
-            if stored.flight.is_none() && stored.window_dirty && !state.stored_now.contains(&key) {
+        if stored.flight.is_some() {
+            return;
+        }
+        if stored.commits.wants() {
+            if !state.stored_now.contains(&key) {
                 state.stored_now.push(key);
                 self.context.mailbox.nudge();
             }
-            return;
-        }
-        if stored.window_dirty {
-            stored.listed = true;
-            state.stored_now.push(key);
-            self.context.mailbox.nudge();
-        } else if !stored.dirty.is_empty() || stored.owed_dirty {
-            stored.listed = true;
+        } else if stored.has_unwritten() && !std::mem::replace(&mut stored.listed, true) {
             state.stored_acks.push(key);
             state.timers.acks_wait();
         }

@@ -3,7 +3,7 @@
 use super::{GIB, KIB, MIB, YEAR};
 use crate::config::{
     At,
-    kinds::{HOUR, Kind, ListOf, Optional, SECOND, count, plain::Flag, size, span},
+    kinds::{HOUR, Kind, ListOf, Optional, OrNone, SECOND, count, plain::Flag, size, span},
     reader::{Reader, Section},
     tree::{Node, Value},
 };
@@ -63,6 +63,12 @@ section! {
         /// Longest time for which a client may ask its session, and so its will, to be kept after its connection has
         /// ended.
         session_expiry_max: Duration = "1d", span(0, 100 * YEAR);
+        /// The time for which the session of a client of 3.1 or 3.1.1 without a clean session is kept after its connection has
+        /// ended; `none`: as long as `session_expiry_max` allows.
+        session_expiry_3x: Option<Duration> = "none", OrNone(span(0, 100 * YEAR));
+        /// After a start the wills of clients that were connected when the server ended without a word wait at least so long
+        /// before they are published: who is back within it has not died.
+        will_grace: Duration = "5s", span(0, HOUR);
         /// Retained messages; a further topic is refused.
         retained_messages: usize = "1000000", count(0, 100_000_000);
         /// Messages with QoS 0 are stored like the others where somebody may need them later.

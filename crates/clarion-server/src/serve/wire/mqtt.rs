@@ -27,6 +27,7 @@ pub(crate) fn mqtt_peers(config: &Config) -> Arc<MqttPeerConfig> {
         topic_alias_bytes: mqtt.topic_alias_bytes,
         topic_aliases_out: mqtt.topic_aliases_out,
         subscriptions: mqtt.subscriptions_max,
+        session_expiry_3x_s: mqtt.session_expiry_3x.map_or(u32::MAX, seconds),
         topic_levels: mqtt.topic_levels_max,
         subscribe_denied_code: mqtt.subscribe_denied_code,
         server_reference: mqtt.server_reference.as_deref().map(Into::into),

@@ -133,7 +133,10 @@ fn a_session_expiry_cannot_be_asked_for_at_the_end() {
 fn a_will_is_a_publish_of_its_own() {
     for version in VERSIONS {
         let mut session = Session::of(with_will(version).setup(config()));
+        let last = session.peer.last_will().unwrap();
         let will = session.peer.will(NOW).unwrap();
+        assert_eq!(last.publish.content, will.publish.content, "it can be known before");
+        assert!(session.peer.last_will().is_none());
         let PeerPublish { address, content, token, .. } = will.publish;
         assert_eq!((address.as_str(), token, will.delay_s), ("topic:will/topic", 0, 0));
         assert_eq!((&*content.payload, content.qos, content.retain), (&b"gone"[..], 1, true));
@@ -158,6 +161,8 @@ fn a_will_waits_no_longer_than_its_session() {
             let properties = [Property::SessionExpiry(seconds)];
             session.hear(&client_disconnect(Version::V5, 0x04, &properties));
         }
+        let last = session.peer.last_will().unwrap();
+        assert_eq!((last.delay_s, last.publish.content.expires_at), (expected, None));
         let will = session.peer.will(NOW).unwrap();
         assert_eq!(will.delay_s, expected);
         let content = will.publish.content;
@@ -172,7 +177,9 @@ fn a_will_is_held_to_the_rules_of_its_time() {
     let mut setup = with_will(Version::V5).setup(config());
     setup.principal = setup.principal.under(Some(&cell));
     let mut session = Session::of(setup);
+    assert!(session.peer.last_will().is_some());
     cell.replace(all_but("topic:will/#"));
+    assert!(session.peer.last_will().is_none());
     assert!(session.peer.will(NOW).is_none());
     for topic in ["$SYS/x", "user/alice"] {
         let say =
@@ -233,4 +240,15 @@ fn gaps_and_silence_write_nothing() {
     session.peer.heartbeat(&mut session.out);
     assert!(session.said().is_empty());
     assert_eq!(session.peer.dialect(), "mqtt");
+}
+
+#[test]
+fn how_long_older_clients_keep_a_session_is_configured() {
+    for version in [Version::V31, Version::V311] {
+        for (clean, expected) in [(true, 0), (false, 7)] {
+            let say = Say { clean, ..Say::new(version) };
+            let config = MqttPeerConfig { session_expiry_3x_s: 7, ..config() };
+            assert_eq!(say.setup(config).hello.session_expiry_s, expected);
+        }
+    }
 }

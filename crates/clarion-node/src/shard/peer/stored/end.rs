@@ -6,13 +6,12 @@ use super::Stored;
 use crate::clock;
 use crate::committer::{CommitAnswer, Reply};
 use crate::sessions::{delete, end_units, put};
-use crate::shard::Shard;
-use crate::shard::peer::PeerState;
+use crate::shard::session::{Role, Session};
+use crate::shard::{SessionKey, Shard, State};
 use clarion_core::durable::record;
 use clarion_core::port::peer::{Out, OutState};
 use clarion_core::port::store::{Change, Expect, Reader, Unit};
 use std::rc::Rc;
-use std::sync::Arc;
 
 impl Stored {
     /// What is written at the end; `expiry_s` = how long the session is kept from now on.
@@ -67,19 +66,51 @@ impl Stored {
 }
 
 impl Shard {
-    /// A session that is stored has ended here.
+    /// A client has taken its leave: what it leaves is committed before its connection closes. Returns whether there is anything.
+    pub(in crate::shard::peer) fn stores_first(&self, state: &mut State, key: SessionKey) -> bool {
+        let Some(session) = state.sessions.get_mut(key) else { return false };
+        let Session { outlet, role, .. } = &mut *session;
+        let Role::Peer(peer) = role else { return false };
+        if peer.stored.is_none() {
+            return false;
+        }
+        let (Some(of), Some(deadline)) = (outlet.peer(), peer.finish_by) else { return false };
+        let (mut outs, expiry_s) = (of.outs(true), of.expiry_s());
+        let Some(mut stored) = peer.stored.take() else { return false };
+        let shares = std::mem::take(&mut peer.shares);
+        session.finishing = true;
+        self.end_shares(state, shares, Some((&mut *stored, &mut outs)).filter(|_| expiry_s > 0));
+        self.leave_stored(state, key, &stored);
+        self.end_stored((stored, &outs, expiry_s), None, Some(key));
+        state.timers.arm(key, deadline);
+        true
+    }
+
+    /// What a session stored is committed: the connection of a client that took its leave closes.
+    fn stored_left(&self, key: SessionKey) {
+        let leaves = {
+            let mut state = self.state.borrow_mut();
+            let session = state.sessions.get_mut(key);
+            session.is_some_and(|session| std::mem::take(&mut session.finishing))
+        };
+        if leaves {
+            self.peer_ends(key, false);
+        }
+    }
+
+    /// A session that is stored has ended here; `will` = what becomes of its will's record; `leaves`: the client took its leave and waits.
     pub(in crate::shard::peer) fn end_stored(
         &self,
-        peer: &mut PeerState,
-        outs: &[Out],
-        expiry_s: u32,
+        (mut stored, outs, expiry_s): (Box<Stored>, &[Out], u32),
+        will: Option<Unit>,
+        leaves: Option<SessionKey>,
     ) {
-        let Some(mut stored) = peer.stored.take() else { return };
-        let units = stored.last_units(&peer.client, outs, expiry_s, self.seen.get());
+        let client = stored.guard.client().clone();
+        let mut units = stored.last_units(&client, outs, expiry_s, self.seen.get());
+        units.extend(will);
         let number = stored.number();
         let (guard, sessions) = (stored.guard, self.context.sessions.clone());
         self.endings.set(self.endings.get() + 1);
-        let client: Arc<str> = peer.client.clone();
         let told = Box::new(move |shard: &Rc<Self>, answer: CommitAnswer| {
             match answer {
                 Ok(_) if expiry_s == 0 => sessions.is_gone(number),
@@ -90,11 +121,17 @@ impl Shard {
             }
             drop(guard);
             shard.endings.set(shard.endings.get() - 1);
+            if let Some(key) = leaves {
+                shard.stored_left(key);
+            }
             shard.context.mailbox.nudge();
         });
         let reply = Reply::Shard { shard: self.context.index, told };
         if self.context.queue.submit(units, reply, true).is_err() {
             self.endings.set(self.endings.get() - 1);
+            if let Some(key) = leaves {
+                self.context.post_job(self.context.index, move |shard| shard.stored_left(key));
+            }
         }
     }
 }

@@ -93,9 +93,9 @@ impl Stored {
                 put(key, record.encode())
             });
         }
-        let received = std::mem::take(&mut self.received);
+        self.commits.begin();
         let held = self.held.len();
-        self.flight = Some(Flight { held, received, logs, window, pins, owed });
+        self.flight = Some(Flight { held, logs, window, pins, owed });
         units
     }
 }
@@ -152,10 +152,12 @@ impl Shard {
         let Some(session) = state.sessions.get_mut(key) else { return };
         let Some(stored) = Stored::of(session) else { return };
         let Some(flight) = stored.flight.take() else { return };
+        let allowed = stored.commits.end(committed);
         if !committed {
             stored.fly_again(flight);
-            stored.listed = true;
-            state.stored_acks.push(key);
+            if !std::mem::replace(&mut stored.listed, true) {
+                state.stored_acks.push(key);
+            }
             state.timers.acks_failed();
             return;
         }
@@ -165,7 +167,8 @@ impl Shard {
             }
         }
         self.pins_moved(&flight);
-        let held: Vec<Held> = stored.held.drain(..flight.held.min(stored.held.len())).collect();
+        let held: Vec<Held> =
+            stored.held.drain(..allowed.send.len().min(stored.held.len())).collect();
         let kept = Stored::kept_committed(session, &held, session.closing.is_none());
         if session.closing.is_none() {
             for one in held {
@@ -173,7 +176,7 @@ impl Shard {
             }
             let Session { outlet, outbox, .. } = &mut *session;
             if let Some(peer) = outlet.peer() {
-                for number in flight.received {
+                for number in allowed.release {
                     peer.released(number, outbox.control());
                 }
             }
@@ -204,6 +207,7 @@ impl Shard {
         if let Some(stored) = Stored::of(session) {
             stored.qos2 = stored.qos2.saturating_sub(1);
             stored.window_dirty = true;
+            stored.commits.freed(place);
             stored.over(place);
         }
     }
@@ -213,7 +217,7 @@ impl Shard {
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
         let Some(stored) = state.sessions.get_mut(key).and_then(Stored::of) else { return };
-        stored.received.push(number);
+        stored.commits.received(number);
         stored.window_dirty = true;
         self.list_stored(state, key);
     }
@@ -231,6 +235,7 @@ impl Shard {
         if exactly_once {
             stored.qos2 = stored.qos2.saturating_sub(1);
             stored.window_dirty = true;
+            stored.commits.freed(place);
         }
         stored.over(place);
         self.context.counters.acks.add(1);
@@ -255,7 +260,5 @@ impl Stored {
         self.window_dirty |= flight.window;
         self.doubt_pins(flight.pins);
         self.owed_dirty |= flight.owed;
-        let later = std::mem::replace(&mut self.received, flight.received);
-        self.received.extend(later);
     }
 }

@@ -14,7 +14,7 @@ use crate::shard::{Shard, State};
 use clarion_core::durable::subs::{Choice, Merged};
 use clarion_core::port::peer::{Delivery, Gave, Place};
 use clarion_core::subscription::Hint;
-use clarion_core::{Address, Epoch, Message, Seq};
+use clarion_core::{Address, Epoch, Message, Millis, Seq};
 use std::sync::Arc;
 
 /// What became of one message.
@@ -29,10 +29,27 @@ pub(super) enum Step {
 /// How a message goes out through a log's subscription.
 pub(super) fn choose(session: &mut Session, slot: u32, message: &Message) -> Choice {
     let Some(peer) = PeerState::of(session) else { return Choice::Elsewhere };
-    let device = message.content.sender.as_ref().and_then(|sender| sender.device.as_deref());
-    let own = device == Some(&*peer.client);
+    let own = is_own(peer, message);
     let Some(stored) = &peer.stored else { return Choice::Elsewhere };
     stored.subs.choose(slot, message.channel.id(), message.created_at, own)
+}
+
+/// The same for what was read from the store, which may be ahead of what was told here; `None` = that is to be waited for.
+pub(super) fn choose_told(
+    session: &mut Session,
+    slot: u32,
+    message: &Message,
+    told: Millis,
+) -> Option<Choice> {
+    let Some(peer) = PeerState::of(session) else { return Some(Choice::Elsewhere) };
+    let own = is_own(peer, message);
+    let Some(stored) = &peer.stored else { return Some(Choice::Elsewhere) };
+    stored.subs.choose_told(slot, message.channel.id(), message.created_at, own, told)
+}
+
+fn is_own(peer: &PeerState, message: &Message) -> bool {
+    let sender = message.content.sender.as_ref();
+    sender.and_then(|sender| sender.device.as_deref()) == Some(&*peer.client)
 }
 
 impl Giving<'_> {
@@ -99,6 +116,7 @@ impl Giving<'_> {
         stored.qos2 += 1;
         stored.held_bytes += message.content.payload.len();
         stored.window_dirty = true;
+        stored.commits.held(number);
         stored.held.push_back(Held { number, place, message: message.clone(), way });
         true
     }
@@ -189,8 +207,7 @@ impl Shard {
             list_dirty(session, dirty);
             let key = session.key;
             if let Some(stored) = Stored::of(session)
-                && (stored.window_dirty || !stored.dirty.is_empty())
-                && !stored.listed
+                && (stored.commits.wants() || stored.has_unwritten() && !stored.listed)
             {
                 stored_touched.push(key);
             }

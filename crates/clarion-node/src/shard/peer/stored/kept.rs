@@ -6,10 +6,10 @@
 //! committed for a session is in its window at the end, written or not. Must not know: whose turn it is in a group.
 
 use super::{FIRST_KEPT, Flight, Held, Stored};
+use crate::shard::Shard;
 use crate::shard::peer::PeerState;
 use crate::shard::peer::share::{ForGood, ShareSub};
 use crate::shard::session::Session;
-use crate::shard::{Shard, State};
 use clarion_core::port::peer::{Out, OutState, Place, SubOptions};
 use clarion_core::port::store::{Move, Reader, Unit};
 use clarion_core::{Address, AddressKind, Cursor, Epoch, Seq};
@@ -159,16 +159,16 @@ impl Stored {
     }
 
     /// Adds to what is out at the end what is committed, or may be, and not written.
-    pub(super) fn kept_at_end(peer: &mut PeerState, outs: &mut Vec<Out>) -> Vec<ForGood> {
-        let PeerState { stored, shares, .. } = peer;
-        let Some(stored) = stored.as_mut().filter(|stored| !stored.kept.names.is_empty()) else {
-            return Vec::new();
-        };
-        outs.append(&mut stored.kept.unwritten);
+    pub(in crate::shard::peer) fn kept_at_end(
+        &mut self,
+        shares: &mut [ShareSub],
+        outs: &mut Vec<Out>,
+    ) -> Vec<ForGood> {
+        outs.append(&mut self.kept.unwritten);
         let mut all = Vec::new();
-        let flying = stored.flight.as_ref().map_or(0, |flight| flight.held);
-        for Held { number, place, .. } in stored.held.iter().take(flying) {
-            if stored.kept_place(*place).is_some() {
+        let flying = self.flight.as_ref().map_or(0, |flight| flight.held);
+        for Held { number, place, .. } in self.held.iter().take(flying) {
+            if self.kept_place(*place).is_some() {
                 outs.push(Out { number: *number, state: OutState::ExactlyOnce, place: *place });
                 all.extend(ShareSub::for_good(shares, *place));
             }
@@ -189,17 +189,6 @@ impl Shard {
     /// Logs that a session held may be trimmed.
     pub(super) fn pins_moved(&self, flight: &Flight) {
         flight.pins.iter().for_each(|channel| self.context.trimmable.note(channel));
-    }
-
-    /// At the end of a connection: what a session has of groups for good is its own.
-    pub(in crate::shard::peer) fn keep_at_end(
-        &self,
-        state: &mut State,
-        peer: &mut PeerState,
-        outs: &mut Vec<Out>,
-    ) {
-        let all = Stored::kept_at_end(peer, outs);
-        self.tell_for_good(state, all);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Logs of stored sessions that are behind: pages from the store, in turn, as the window and the outbox let them through.
 
-use super::give::{Step, choose};
+use super::give::{Step, choose_told};
 use super::{READING_MAX, Stored};
 use crate::shard::catch_up::Waiter;
 use crate::shard::deliver::list_dirty;
@@ -120,7 +120,16 @@ impl Shard {
         }
         let Some(log) = stored.log(slot) else { return false };
         let done = log.is_done(message.seq);
-        let way = if done { Choice::Elsewhere } else { choose(session, slot, message) };
+        let way = if done {
+            Some(Choice::Elsewhere)
+        } else {
+            choose_told(session, slot, message, self.seen.get())
+        };
+        let Some(way) = way else {
+            // On which side of a change it lies is told soon.
+            self.log_page_closed(state, waiter, None, last);
+            return false;
+        };
         let room = match &way {
             Choice::Elsewhere => true,
             Choice::Give(way) => {

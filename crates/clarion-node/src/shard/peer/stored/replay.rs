@@ -15,7 +15,7 @@ use clarion_core::durable::record::{self, OwedRecord};
 use clarion_core::durable::subs::Merged;
 use clarion_core::port::peer::{Place, SubOptions};
 use clarion_core::port::store::Unit;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 /// What is retained for one filter and not acked yet.
@@ -26,6 +26,8 @@ pub(super) struct Replay {
     after: Option<Vec<u8>>,
     /// What was given in the order of the keys, from there on, and whether it is over.
     given: VecDeque<Step>,
+    /// What is out since an earlier connection, by key, as in [`Step::log`].
+    resumed: HashMap<Bytes, u32>,
     /// All was given.
     is_read: bool,
 }
@@ -37,6 +39,17 @@ struct Step {
 }
 
 impl Replay {
+    fn new(filter: &str, options: SubOptions, after: Option<Vec<u8>>) -> Self {
+        Self {
+            filter: filter.into(),
+            options,
+            after,
+            given: VecDeque::new(),
+            resumed: HashMap::new(),
+            is_read: false,
+        }
+    }
+
     /// What is over in front counts. Returns whether anything did.
     fn advance(&mut self) -> bool {
         let mut moved = false;
@@ -49,11 +62,19 @@ impl Replay {
 }
 
 impl Stored {
-    /// What is retained for a filter is owed from now on, behind a key.
-    pub(super) fn owe(&mut self, filter: &str, options: SubOptions, after: Option<Vec<u8>>) {
+    /// What is retained for a filter is owed from now on.
+    pub(super) fn owe(&mut self, filter: &str, options: SubOptions) {
         self.replays.retain(|replay| *replay.filter != *filter);
-        let (filter, given) = (filter.into(), VecDeque::new());
-        self.replays.push(Replay { filter, options, after, given, is_read: false });
+        self.replays.push(Replay::new(filter, options, None));
+    }
+
+    /// What is retained for a filter is owed since an earlier connection, behind a key; what is out comes by its number.
+    pub(super) fn owe_again(&mut self, filter: &str, options: SubOptions, after: Option<Vec<u8>>) {
+        let mut replay = Replay::new(filter, options, after);
+        let orphans = self.orphans.iter();
+        replay.resumed =
+            orphans.map(|(log, name)| (Bytes::copy_from_slice(name.as_bytes()), *log)).collect();
+        self.replays.push(replay);
     }
 
     /// The record of what is owed, with these filters more.
@@ -74,9 +95,10 @@ impl Stored {
     /// An orphan is over: the replay that it is of goes on.
     pub(super) fn step_over(&mut self, log: u32) {
         self.orphans.remove(&log);
-        let steps = self.replays.iter_mut().flat_map(|replay| replay.given.iter_mut());
-        for step in steps.filter(|step| step.log == log) {
-            step.log = 0;
+        for replay in &mut self.replays {
+            let given = replay.given.iter_mut().map(|step| &mut step.log);
+            let logs = given.chain(replay.resumed.values_mut());
+            logs.filter(|other| **other == log).for_each(|over| *over = 0);
         }
         self.advance_replays();
     }
@@ -98,9 +120,10 @@ impl Stored {
         self.advance_replays();
     }
 
-    /// The orphan of a retained message that is out already, since an earlier connection.
-    fn orphan_of(&self, key: &[u8]) -> Option<u32> {
-        self.orphans.iter().find(|(_, name)| name.as_bytes() == key).map(|(log, _)| *log)
+    /// Of a retained message that is out since an earlier connection, or was: see [`Step::log`].
+    fn resumed(&self, filter: &str, key: &Bytes) -> Option<u32> {
+        let replay = self.replays.iter().find(|replay| *replay.filter == *filter)?;
+        replay.resumed.get(key).copied()
     }
 
     /// A message of a replay is given, or was; `log` as in [`Step`].
@@ -134,7 +157,7 @@ impl Giving<'_> {
             ids: options.ids().to_vec(),
         };
         let stored = Stored::of(session)?;
-        if let Some(log) = stored.orphan_of(&key) {
+        if let Some(log) = stored.resumed(filter, &key) {
             stored.stepped(filter, Step { key, log });
             return Some(false);
         }

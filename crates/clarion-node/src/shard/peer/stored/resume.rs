@@ -10,8 +10,11 @@ use crate::durable::Known;
 use crate::retained;
 use crate::sessions::{LoadedLog, Opened};
 use crate::shard::deliver::list_dirty;
+use crate::shard::peer::PeerState;
 use crate::shard::session::Session;
 use crate::shard::{SessionKey, Shard, State};
+use clarion_core::durable::commits::{Again, WindowCommits, again};
+use clarion_core::durable::inbound::Inbounds;
 use clarion_core::durable::subs::{Choice, Merged, StoredSub, Subs};
 use clarion_core::port::outlet::CloseReason;
 use clarion_core::port::peer::{Out, OutState, Place, Resumed, SubOptions, Verdict};
@@ -20,8 +23,7 @@ use clarion_core::{Address, Cursor, Message};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
-/// Heads, and messages that go again, that are read at once.
-const READ_AT_ONCE: usize = 64;
+/// Heads that are read at once.
 const HEADS_AT_ONCE: usize = 1000;
 
 impl Stored {
@@ -47,14 +49,17 @@ impl Stored {
             qos2: 0,
             resending: false,
             doubtful: if crashed { window } else { 0 },
-            inbound,
+            inbound: Inbounds::default(),
             dirty: Vec::new(),
             window_dirty: false,
+            commits: WindowCommits::default(),
             listed: false,
-            received: Vec::new(),
             flight: None,
             settling: None,
         };
+        for (id, record) in inbound {
+            stored.load_inbound(id, record);
+        }
         let mut slots = HashMap::new();
         for (slot, sub, loaded) in subs {
             if let Some(channel) = sub.channel().filter(|_| loaded.is_some()) {
@@ -65,6 +70,10 @@ impl Stored {
             stored.subs.put(slot, sub);
         }
         let outs = out.outs.iter().filter_map(|one| {
+            // Whether there is a body shows when it is read.
+            if again(one.state, crashed, true) == Again::Read {
+                return None;
+            }
             let name = out.logs.get(one.place.log as usize)?;
             let log = match slots.get(&**name) {
                 Some(slot) => slot + FIRST_LOG,
@@ -143,13 +152,11 @@ impl Shard {
                 Verdict::Gone => sub.options.check = true,
             }
         }
-        let used = u32::try_from(outs.len()).unwrap_or(u32::MAX);
-        session.credit = session.credit.map(|credit| credit.saturating_sub(used));
         self.assure_groups(&stored);
         for (filter, options, after) in &owed.filters {
-            stored.owe(filter, *options, after.clone());
+            stored.owe_again(filter, *options, after.clone());
         }
-        if let Some(peer) = super::PeerState::of(session) {
+        if let Some(peer) = PeerState::of(session) {
             peer.stored = Some(Box::new(stored));
         }
         for slot in slots {
@@ -226,27 +233,17 @@ impl Shard {
         }
     }
 
-    /// Sends again what is out since an earlier connection.
+    /// Sends again what is out since an earlier connection, as the window of this one lets it through.
     async fn resend(self: Rc<Self>, key: SessionKey, outs: Vec<Out>) {
-        for part in outs.chunks(READ_AT_ONCE) {
-            if !self.has_room(key).await {
+        for out in &outs {
+            let Ok(message) = self.read_out(key, out).await else {
+                self.close_session(&mut self.state.borrow_mut(), key, CloseReason::Store);
+                return self.context.mailbox.nudge();
+            };
+            if !self.has_place_again(key).await {
                 return;
             }
-            let mut found = Vec::with_capacity(part.len());
-            for out in part {
-                match self.read_out(key, out).await {
-                    Ok(message) => found.push(message),
-                    Err(()) => {
-                        self.close_session(&mut self.state.borrow_mut(), key, CloseReason::Store);
-                        return self.context.mailbox.nudge();
-                    }
-                }
-            }
-            let mut guard = self.state.borrow_mut();
-            for (out, message) in part.iter().zip(found) {
-                self.send_again(&mut guard, key, out, message);
-            }
-            drop(guard);
+            self.send_again(&mut self.state.borrow_mut(), key, out, message);
             self.context.mailbox.nudge();
         }
         let mut guard = self.state.borrow_mut();
@@ -259,6 +256,23 @@ impl Shard {
         self.mark_dirty(state, key);
         drop(guard);
         self.context.mailbox.nudge();
+    }
+
+    /// Waits for a place in the window and room in the outbox. `false` when the session has ended.
+    async fn has_place_again(&self, key: SessionKey) -> bool {
+        while self.has_room(key).await {
+            let room = {
+                let mut state = self.state.borrow_mut();
+                let Some(session) = state.sessions.get_mut(key) else { return false };
+                if session.credit != Some(0) {
+                    return true;
+                }
+                let Some(peer) = PeerState::of(session) else { return false };
+                peer.room.clone()
+            };
+            room.notified().await;
+        }
+        false
     }
 
     /// What is out under a number, whatever its life; `None` = it is gone.
@@ -305,6 +319,7 @@ impl Shard {
         if session.closing.is_some() {
             return;
         }
+        session.credit = session.credit.map(|credit| credit.saturating_sub(1));
         if out.state == OutState::Released {
             let Session { outlet, outbox, .. } = session;
             if let Some(peer) = outlet.peer() {
@@ -352,7 +367,7 @@ impl Shard {
         match exactly_once {
             Some(true) => {
                 if let Some(stored) = Stored::of(session) {
-                    stored.received.push(out.number);
+                    stored.commits.received(out.number);
                     stored.window_dirty = true;
                 }
             }

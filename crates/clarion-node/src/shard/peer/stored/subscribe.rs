@@ -10,7 +10,6 @@ use crate::durable::{self, Known};
 use crate::sessions::{delete, put};
 use crate::shard::deliver::list_dirty;
 use crate::shard::live::LogEntry;
-use crate::shard::peer::PeerState;
 use crate::shard::peer::share::Joining;
 use crate::shard::peer::subscribe::TopicSub;
 use crate::shard::session::Session;
@@ -257,9 +256,8 @@ impl Shard {
         &self,
         state: &mut State,
         key: SessionKey,
-        peer: &PeerState,
+        stored: &Stored,
     ) {
-        let Some(stored) = &peer.stored else { return };
         for (slot, sub) in stored.subs.iter().filter(|(_, sub)| sub.tail.is_none()) {
             self.forget_topic(state, key, &sub.filter, sub.share.as_deref());
             if let Some(Some(log)) = stored.logs.get(slot as usize) {
@@ -451,11 +449,7 @@ impl Shard {
         let state = &mut *guard;
         let Some(session) = state.sessions.get_mut(key) else { return };
         let Some(stored) = Stored::of(session) else { return };
-        for slot in &change.slots {
-            if let Some(sub) = stored.subs.get_mut(*slot) {
-                sub.settle(at);
-            }
-        }
+        stored.subs.settle(change.slots.iter().copied(), at);
         for ((slot, channel), head) in change.starts.iter().zip(heads) {
             // Nothing in it is later than the beginning.
             self.context.planner.durable.learn(channel, head);
@@ -466,7 +460,7 @@ impl Shard {
         list_dirty(session, &mut state.dirty);
         for (filter, options) in retained {
             if let Some(stored) = state.sessions.get_mut(key).and_then(Stored::of) {
-                stored.owe(&filter, options, None);
+                stored.owe(&filter, options);
             }
             self.owe_retained(state, key, filter, options);
         }
