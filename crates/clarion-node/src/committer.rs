@@ -370,9 +370,10 @@ impl Committer {
         (under_way, self.store.commit(Batch { now, fence: None, units }))
     }
 
-    /// Which filters' logs get references of what is published.
+    /// Which filters' logs get references of what is published, and which acks are nobody's.
     fn refer(&self, units: &mut [Unit]) {
         for unit in units {
+            self.durable.groups.filter(unit);
             if let Unit::Publish(publish) = unit
                 && publish.channel.kind() == AddressKind::Topic
             {

@@ -22,6 +22,7 @@ pub(crate) use open::{LoadedLog, Opened, Opening};
 
 use crate::clock;
 use crate::node::{Node, store_refusal};
+use crate::shares::Groups;
 use crate::wills::Hold;
 use bytes::Bytes;
 use clarion_core::durable::record::{self, SessionRecord};
@@ -41,6 +42,7 @@ const A_ROUND: usize = 20;
 #[derive(Default)]
 pub(crate) struct Sessions {
     locks: Arc<SessionLocks>,
+    groups: Arc<Groups>,
     /// There is, or was, one.
     any: AtomicBool,
     /// Numbers whose session has ended and whose rest is to be removed.
@@ -54,11 +56,11 @@ pub(crate) struct Sessions {
 
 impl Sessions {
     /// Complete before a listener accepts.
-    pub(crate) async fn load(store: &Arc<dyn Store>) -> Result<Self, Refusal> {
+    pub(crate) async fn load(store: &Arc<dyn Store>, groups: Arc<Groups>) -> Result<Self, Refusal> {
         let prefix = Bytes::from_static(record::SESSIONS);
         let found = store.records(prefix, None, 1).await.map_err(store_refusal)?;
         let any = AtomicBool::new(!found.is_empty());
-        Ok(Self { any, started: clock::now(), ..Self::default() })
+        Ok(Self { any, groups, started: clock::now(), ..Self::default() })
     }
 
     /// Has a client id's session, and its will, while it is kept; `None` when somebody else has.
@@ -68,6 +70,7 @@ impl Sessions {
 
     /// That a session has ended is committed.
     pub(crate) fn is_gone(&self, number: u64) {
+        self.groups.is_gone(number);
         self.gone.lock().unwrap_or_else(PoisonError::into_inner).push(number);
         self.count.gone(number);
         self.note.notify_one();

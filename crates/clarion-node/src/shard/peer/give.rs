@@ -4,6 +4,7 @@
 //! the queue is bounded, and what it does not take is counted. Must not know: how matching filters are found.
 
 use super::PeerState;
+use super::share::FIRST_SHARE;
 use super::stored::{FIRST_LOG, Stored};
 use crate::metrics::ShardCounters;
 use crate::shard::deliver::{SHARE_ABOVE, list_dirty, make_outbox_room};
@@ -285,7 +286,11 @@ impl Shard {
         let channel =
             acked.and_then(|place| Some(session.subs.get(place.log as usize)?.channel.clone()));
         if let Some(place) = acked.filter(|place| place.log >= FIRST_LOG) {
-            self.log_freed(state, key, place, exactly_once);
+            if place.log >= FIRST_SHARE {
+                self.share_freed(state, key, place);
+            } else {
+                self.log_freed(state, key, place, exactly_once);
+            }
             self.drain_queue(state, key);
             return self.mark_dirty(state, key);
         }

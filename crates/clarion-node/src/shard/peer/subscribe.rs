@@ -8,7 +8,6 @@ use super::{OwnSub, PeerState};
 use crate::shard::live::TopicEntry;
 use crate::shard::session::Session;
 use crate::shard::{SessionKey, Shard, State};
-use crate::shares::Member;
 use clarion_core::port::peer::{RetainHandling, SubOptions, Subscribe, Unsubscribe};
 use clarion_core::topic;
 use std::rc::Rc;
@@ -117,9 +116,7 @@ impl Shard {
         let (filter, options, index) = (&**filter, *options, self.context.index);
         self.context.counters.peer_subscriptions.add(u64::from(!known));
         if let Some(share) = share {
-            let member = Member { shard: index, key, options };
-            self.context.interest.shares(|shares| shares.join(filter, share, member));
-            return;
+            return self.enter_share(state, key, (filter, share), options);
         }
         let entry = TopicEntry { session: key.index, options, durable: *durable };
         let entries = if topic::is_wildcard(filter) {
@@ -194,7 +191,7 @@ impl Shard {
         let index = self.context.index;
         self.context.counters.peer_subscriptions.sub(1);
         if let Some(share) = share {
-            self.context.interest.shares(|shares| shares.leave(filter, share, (index, key)));
+            self.leave_share(state, key, (filter, share));
         } else if topic::is_wildcard(filter) {
             let Some(entries) = state.filters.get_mut(filter) else { return };
             entries.retain(|entry| entry.session != key.index);

@@ -10,6 +10,7 @@ use crate::durable::{self, Asked, Known};
 use crate::sessions::{delete, put};
 use crate::shard::deliver::list_dirty;
 use crate::shard::live::LogEntry;
+use crate::shard::peer::share::Joining;
 use crate::shard::peer::subscribe::TopicSub;
 use crate::shard::session::Session;
 use crate::shard::{SessionKey, Shard, State};
@@ -51,6 +52,7 @@ pub(in crate::shard) struct Change {
     enters: Vec<Address>,
     /// Logs that nobody of this session reads any more.
     leaves: Vec<Address>,
+    groups: Joining,
     /// What is retained and owed then.
     owed: Option<Unit>,
 }
@@ -80,6 +82,9 @@ impl Stored {
         let Subscribe { filter, share, options, .. } = wanted;
         let share = if wanted.feed { Some(FEED) } else { share.as_deref() };
         let what = self.subs.subscribing(filter, share, options.qos);
+        if let Some(group) = share.filter(|group| *group != FEED) {
+            change.groups.plan(filter, group, self.shared_qos(filter, group), options.qos);
+        }
         let head = (self.epoch_of(filter), TAIL_END);
         let (slot, other) = self.subs.subscribe(filter, share, *options, PENDING, head);
         change.slots.extend([Some(slot), other].into_iter().flatten());
@@ -115,6 +120,12 @@ impl Stored {
         feed.map(|slot| (slot, Some(FEED)))
     }
 
+    /// What a subscription to a group was granted; 0 = there is none.
+    fn shared_qos(&self, filter: &str, group: &str) -> u8 {
+        let sub = self.subs.find(filter, Some(group)).and_then(|slot| self.subs.get(slot));
+        sub.map_or(0, |sub| sub.options.qos)
+    }
+
     fn epoch_of(&self, filter: &str) -> Epoch {
         let slot = self.subs.find(filter, None);
         let log = slot.and_then(|slot| self.logs.get(slot as usize)?.as_ref());
@@ -129,6 +140,9 @@ impl Stored {
     fn plan_end(&mut self, filter: &str, share: Option<&str>, change: &mut Change) -> Option<u32> {
         let (slot, share) = self.find(filter, share)?;
         let old = self.subs.get(slot)?.clone();
+        if let Some(group) = share.filter(|group| *group != FEED) {
+            change.groups.plan(filter, group, old.options.qos, 0);
+        }
         let head = (self.epoch_of(filter), TAIL_END);
         self.subs.unsubscribe(filter, share, PENDING, head)?;
         change.slots.insert(slot);
@@ -381,19 +395,25 @@ impl Shard {
         }
         let stamp = Arc::new(AtomicU64::new(0));
         let change = Arc::new(change);
+        let groups = self.context.planner.durable.groups.clone();
         let begins = Begins {
-            enters: change.enters.clone(),
+            enters: [&change.enters[..], &change.groups.logs(true)].concat(),
             units: {
-                let (stamp, change) = (stamp.clone(), change.clone());
+                let (stamp, change, groups) = (stamp.clone(), change.clone(), groups.clone());
                 Box::new(move |at| {
                     stamp.store(at, Ordering::Relaxed);
-                    units(number, chunks, &change, at)
+                    let mut units = units(number, chunks, &change, at);
+                    units.extend(change.groups.units(&groups, number, at));
+                    units
                 })
             },
         };
         let told = {
             let change = change.clone();
             Box::new(move |shard: &Rc<Self>, answer: CommitAnswer| {
+                if !is_done(&answer) {
+                    change.groups.undo(&groups, number);
+                }
                 shard.change_settled(key, (&change, asked), stamp.load(Ordering::Relaxed), &answer);
             })
         };
@@ -413,12 +433,11 @@ impl Shard {
         answer: &CommitAnswer,
     ) {
         let results = match answer {
-            Ok((_, results)) if !results.iter().any(|done| matches!(done, Done::Refused(_))) => {
-                results
-            }
+            Ok((_, results)) if is_done(answer) => results,
             _ => return self.change_failed(key),
         };
-        self.leave_interest(&change.leaves);
+        self.leave_interest(&[&change.leaves[..], &change.groups.logs(false)].concat());
+        self.joined(&change.groups, at);
         let heads = results.iter().filter_map(|done| match done {
             Done::Started { epoch, last, at } => {
                 Some(Known { epoch: *epoch, last: *last, last_at: *at })
@@ -527,6 +546,11 @@ impl Shard {
             }
         }
     }
+}
+
+fn is_done(answer: &CommitAnswer) -> bool {
+    let refused = |done: &Done| matches!(done, Done::Refused(_));
+    answer.as_ref().is_ok_and(|(_, results)| !results.iter().any(refused))
 }
 
 fn durability() -> clarion_core::port::store::Durability {
