@@ -20,7 +20,7 @@ pub(crate) const PREFIX: &[u8] = b"durable/";
 /// Records that are read at once at the start, where every one is of another channel.
 const PAGE_MAX: usize = 1024;
 /// Logs whose heads are known: between so many and twice as many.
-const HEADS: usize = 1 << 16;
+const HEADS: usize = 1 << 18;
 
 /// The record that says that a reader of this number reads the channel.
 pub(crate) fn key(channel: &Address, number: u64) -> Bytes {

@@ -29,7 +29,7 @@ use clarion_core::durable::commits::WindowCommits;
 use clarion_core::durable::inbound::Inbounds;
 use clarion_core::durable::record::SessionRecord;
 use clarion_core::durable::subs::{Merged, StoredSub, Subs};
-use clarion_core::port::peer::Place;
+use clarion_core::port::peer::{Place, SubOptions};
 use clarion_core::subscription::Subscription;
 use clarion_core::{Address, Cursor, Epoch, Message, Seq};
 use kept::Kept;
@@ -261,6 +261,11 @@ impl Stored {
     /// Whether something is to be written, sooner or later.
     fn has_unwritten(&self) -> bool {
         !self.dirty.is_empty() || self.window_dirty || self.owed_dirty
+    }
+
+    /// How a subscription wants its messages.
+    pub(super) fn options(&self, slot: u32) -> Option<SubOptions> {
+        self.subs.get(slot).map(|sub| sub.options)
     }
 
     /// Whether it has subscribed to this filter, for itself.

@@ -94,7 +94,6 @@ impl Shard {
         let Some(peer) = state.sessions.get_mut(key).and_then(PeerState::of) else { return };
         if !peer.has_sub(&filter) {
             peer.subs.push(OwnSub { filter, share: None });
-            self.context.counters.peer_subscriptions.add(1);
         }
     }
 
@@ -114,8 +113,8 @@ impl Shard {
     ) {
         let TopicSub { filter, share, options, durable } = topic;
         let (filter, options, index) = (&**filter, *options, self.context.index);
-        self.context.counters.peer_subscriptions.add(u64::from(!known));
         if let Some(share) = share {
+            self.context.counters.peer_subscriptions.add(u64::from(!known));
             return self.enter_share(state, key, (filter, share), options);
         }
         let entry = TopicEntry { session: key.index, options, durable: *durable };
@@ -132,7 +131,10 @@ impl Shard {
         let known = if known { Some(entries.iter_mut()) } else { None };
         match known.and_then(|mut all| all.find(|known| known.session == entry.session)) {
             Some(known) => *known = entry,
-            None => entries.push(entry),
+            None => {
+                self.context.counters.peer_subscriptions.add(1);
+                entries.push(entry);
+            }
         }
     }
 
@@ -189,11 +191,13 @@ impl Shard {
         share: Option<&str>,
     ) {
         let index = self.context.index;
-        self.context.counters.peer_subscriptions.sub(1);
+        let counter = &self.context.counters.peer_subscriptions;
         if let Some(share) = share {
+            counter.sub(1);
             self.leave_share(state, key, (filter, share));
         } else if topic::is_wildcard(filter) {
             let Some(entries) = state.filters.get_mut(filter) else { return };
+            counter.sub(1);
             entries.retain(|entry| entry.session != key.index);
             if entries.is_empty() {
                 state.filters.remove(filter);
@@ -203,6 +207,7 @@ impl Shard {
             && let Some(live) = state.live.get_mut(&channel)
         {
             if let Some(at) = live.topics.iter().position(|entry| entry.session == key.index) {
+                counter.sub(1);
                 live.topics.swap_remove(at);
             }
             state.live.tidy(&channel, &self.context);

@@ -62,9 +62,11 @@ impl Stored {
         }
         let mut slots = HashMap::new();
         for (slot, sub, loaded) in subs {
-            if let Some(channel) = sub.channel().filter(|_| loaded.is_some()) {
-                slots.insert(channel.as_str().to_owned(), slot);
-                stored.set_log(slot, Some(Log::loaded(channel, loaded)));
+            if let Some((channel, loaded)) = loaded {
+                if !out.outs.is_empty() {
+                    slots.insert(channel.as_str().to_owned(), slot);
+                }
+                stored.set_log(slot, Some(Log::loaded(channel, &loaded)));
             }
             stored.tails += usize::from(sub.tail.is_some());
             stored.subs.put(slot, sub);
@@ -112,8 +114,8 @@ impl Stored {
 }
 
 impl Log {
-    fn loaded(channel: Address, loaded: Option<LoadedLog>) -> Self {
-        let (epoch, cursor) = loaded.and_then(|log| log.cursor()).unwrap_or_default();
+    fn loaded(channel: Address, loaded: &LoadedLog) -> Self {
+        let (epoch, cursor) = loaded.cursor().unwrap_or_default();
         let mut log = Self::new(channel, cursor, 0);
         log.epoch = epoch;
         log

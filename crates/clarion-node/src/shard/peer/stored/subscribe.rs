@@ -20,7 +20,7 @@ use clarion_core::durable::subs::{PENDING, StoredSub, Subscribing, Tail};
 use clarion_core::port::outlet::CloseReason;
 use clarion_core::port::peer::{RetainHandling, SubOptions, Subscribe, Unsubscribe};
 use clarion_core::port::store::{Done, Reader, Unit};
-use clarion_core::{Address, Cursor, Epoch, Millis, Seq};
+use clarion_core::{Address, AddressKind, Cursor, Epoch, Millis, Seq};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -204,6 +204,11 @@ fn units(number: u64, chunks: Vec<Chunk>, change: &Change, at: Millis) -> Vec<Un
     units
 }
 
+/// Whether a log is a topic's own: its entry stands for what is live, too.
+fn is_topic(channel: &Address) -> bool {
+    channel.kind() == AddressKind::Topic
+}
+
 impl Shard {
     /// A subscription of a stored session enters the lists: for what is live, and its log if it is read.
     pub(super) fn enter_stored(&self, state: &mut State, key: SessionKey, slot: u32) {
@@ -213,15 +218,17 @@ impl Shard {
         if sub.tail.is_some() || sub.share.as_deref() == Some(FEED) {
             return;
         }
-        let topic = TopicSub {
-            filter: sub.filter.clone(),
-            share: sub.share.clone(),
-            options: sub.options,
-            durable: sub.is_durable(),
-        };
         let log = stored.logs.get(slot as usize).and_then(Option::as_ref);
         let log = log.map(|log| log.channel.clone());
-        self.enter_topic(state, key, &topic, false);
+        if !log.as_ref().is_some_and(is_topic) {
+            let topic = TopicSub {
+                filter: sub.filter.clone(),
+                share: sub.share.clone(),
+                options: sub.options,
+                durable: sub.is_durable(),
+            };
+            self.enter_topic(state, key, &topic, false);
+        }
         if let Some(channel) = log {
             self.enter_log(state, key, slot, &channel);
         }
@@ -232,6 +239,7 @@ impl Shard {
         let logs = &mut state.live.entry(channel, &self.context).logs;
         if !logs.contains(&entry) {
             logs.push(entry);
+            self.context.counters.peer_subscriptions.add(u64::from(is_topic(channel)));
         }
     }
 
@@ -246,6 +254,7 @@ impl Shard {
         if let Some(live) = state.live.get_mut(channel) {
             if let Some(at) = live.logs.iter().position(|other| *other == entry) {
                 live.logs.swap_remove(at);
+                self.context.counters.peer_subscriptions.sub(u64::from(is_topic(channel)));
             }
             state.live.tidy(channel, &self.context);
         }
@@ -259,8 +268,11 @@ impl Shard {
         stored: &Stored,
     ) {
         for (slot, sub) in stored.subs.iter().filter(|(_, sub)| sub.tail.is_none()) {
-            self.forget_topic(state, key, &sub.filter, sub.share.as_deref());
-            if let Some(Some(log)) = stored.logs.get(slot as usize) {
+            let log = stored.logs.get(slot as usize).and_then(Option::as_ref);
+            if !log.is_some_and(|log| is_topic(&log.channel)) {
+                self.forget_topic(state, key, &sub.filter, sub.share.as_deref());
+            }
+            if let Some(log) = log {
                 self.leave_log(state, key, slot, &log.channel);
             }
         }
@@ -320,7 +332,14 @@ impl Shard {
             options: wanted.options,
             durable,
         };
-        self.enter_topic(state, key, &topic, !is_new);
+        let Some(stored) = state.sessions.get_mut(key).and_then(Stored::of) else { return };
+        let by_log = stored.log(slot).is_some_and(|log| is_topic(&log.channel));
+        match by_log {
+            // Its log's entry is enough; one of QoS 0 may have stood there.
+            true if !is_new => self.forget_topic(state, key, &wanted.filter, None),
+            true => {}
+            false => self.enter_topic(state, key, &topic, !is_new),
+        }
         let Some(stored) = state.sessions.get_mut(key).and_then(Stored::of) else { return };
         let tail = stored.subs.find_tail(&wanted.filter).filter(|_| wanted.share.is_none());
         let log = stored.log(slot).map(|log| log.channel.clone());
@@ -356,7 +375,8 @@ impl Shard {
                     found.and_then(|(slot, _)| Some((slot, stored.log(slot)?.channel.clone())));
                 let slot = stored.plan_end(filter, share.as_deref(), &mut change);
                 existed.push(slot.is_some());
-                if slot.is_some() {
+                let by_log = log.as_ref().is_some_and(|(_, channel)| is_topic(channel));
+                if slot.is_some() && !by_log {
                     self.forget_topic(state, key, filter, share.as_deref());
                 }
                 if let Some((slot, channel)) = log {
