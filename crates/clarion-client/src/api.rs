@@ -4,10 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use hyper::{Method, header::HeaderValue};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
 
 use crate::{
     BaseUrl, ClientError, EventStream, MessageStatus, Page, Presence, Problem, Publish, Published,
-    RetainedPage, Sessions, StreamQuery,
+    RetainedPage, Sessions, StoredSession, StoredSessions, StreamQuery,
     http::{Call, Pool},
     url::encode_component,
 };
@@ -49,6 +50,44 @@ pub struct RetainedQuery {
     pub after: Option<String>,
     /// At most so many.
     pub limit: Option<u32>,
+}
+
+/// Which stored sessions to list.
+#[derive(Debug, Clone, Default)]
+pub struct StoredSessionsQuery {
+    /// Only this user's.
+    pub user: Option<String>,
+    /// Where the last page ended.
+    pub after: Option<String>,
+    /// At most so many.
+    pub limit: Option<u32>,
+}
+
+/// Where a cursor goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum MoveTo {
+    /// An end of the log, by its name.
+    End(LogEnd),
+    /// The seq that comes next.
+    Seq(u64),
+}
+
+/// An end of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogEnd {
+    /// All that is kept comes.
+    Earliest,
+    /// Nothing of what is there comes.
+    Latest,
+}
+
+#[derive(Serialize)]
+struct MoveBody<'a> {
+    filter: &'a str,
+    to: MoveTo,
+    force: bool,
 }
 
 #[derive(Serialize)]
@@ -209,6 +248,48 @@ impl Client {
     pub async fn delete_retained(&self, topic: &str) -> Result<(), ClientError> {
         let query = query(&[("topic", Some(topic.to_owned()))]);
         self.done(Method::DELETE, &format!("/api/v1/retained{query}")).await
+    }
+
+    /// Stored sessions, a page at a time.
+    pub async fn stored_sessions(
+        &self,
+        of: &StoredSessionsQuery,
+    ) -> Result<StoredSessions, ClientError> {
+        let query = query(&[
+            ("user", of.user.clone()),
+            ("after", of.after.clone()),
+            ("limit", of.limit.map(|n| n.to_string())),
+        ]);
+        self.json(Method::GET, &format!("/api/v1/stored-sessions{query}"), None::<&()>).await
+    }
+
+    /// A stored session, a page of its subscriptions at a time.
+    pub async fn stored_session(
+        &self,
+        client_id: &str,
+        from: u32,
+    ) -> Result<StoredSession, ClientError> {
+        let query = query(&[("from", Some(from.to_string())), ("limit", Some("1000".to_owned()))]);
+        let path = format!("/api/v1/stored-sessions/{}{query}", encode_component(client_id));
+        self.json(Method::GET, &path, None::<&()>).await
+    }
+
+    /// Ends a stored session.
+    pub async fn delete_stored_session(&self, client_id: &str) -> Result<(), ClientError> {
+        let path = format!("/api/v1/stored-sessions/{}", encode_component(client_id));
+        self.done(Method::DELETE, &path).await
+    }
+
+    /// Moves the cursor of a stored session's subscription; what it was answered.
+    pub async fn move_cursor(
+        &self,
+        client_id: &str,
+        filter: &str,
+        to: MoveTo,
+        force: bool,
+    ) -> Result<Box<RawValue>, ClientError> {
+        let path = format!("/api/v1/stored-sessions/{}/move", encode_component(client_id));
+        self.json(Method::POST, &path, Some(&MoveBody { filter, to, force })).await
     }
 
     /// Whether the process answers.

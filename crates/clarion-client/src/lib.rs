@@ -18,13 +18,16 @@ mod stream;
 mod types;
 mod url;
 
-pub use api::{Client, ReadRange, RetainedQuery, SessionsQuery};
+pub use api::{
+    Client, LogEnd, MoveTo, ReadRange, RetainedQuery, SessionsQuery, StoredSessionsQuery,
+};
 pub use error::{ClientError, Problem};
 pub use shared::{Leased, NextQuery, Shared};
 pub use sse::Event;
 pub use stream::{EventStream, StreamItem, StreamQuery};
 pub use types::{
     CloseEvent, Delivery, DeviceStatus, GapEvent, MessageStatus, Page, Presence, Publish,
-    Published, RetainedPage, Sender, Session, Sessions,
+    Published, RetainedPage, Sender, Session, SessionStatus, Sessions, StoredSession,
+    StoredSessions,
 };
 pub use url::{BaseUrl, UrlError, encode_component};

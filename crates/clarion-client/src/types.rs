@@ -170,16 +170,40 @@ pub struct MessageStatus {
     pub epoch: u64,
     /// `stored`, `expired`, `erased`, `trimmed`.
     pub state: String,
-    /// What each device of the user has done with it.
+    /// What each device of the user, or each that reads the topic, has done with it.
     #[serde(default)]
     pub devices: Vec<DeviceStatus>,
+    /// What each stored session that reads the topic has done with it.
+    #[serde(default)]
+    pub sessions: Vec<SessionStatus>,
+    /// There are more readers.
+    #[serde(default)]
+    pub more: bool,
 }
 
 /// One device and one message.
 #[derive(Debug, Clone, Deserialize)]
 pub struct DeviceStatus {
+    /// Whose it is, where the message is nobody's.
+    #[serde(default)]
+    pub user: Option<String>,
     /// The device's name.
     pub device: String,
+    /// Whether it acked the message.
+    pub acked: bool,
+    /// When the write that covered it was stored.
+    #[serde(default)]
+    pub acked_at: Option<u64>,
+}
+
+/// One stored session and one message.
+#[derive(Debug, Clone, Deserialize)]
+pub struct SessionStatus {
+    /// Its client id.
+    pub client_id: String,
+    /// Its user, if it has one.
+    #[serde(default)]
+    pub user: Option<String>,
     /// Whether it acked the message.
     pub acked: bool,
     /// When the write that covered it was stored.
@@ -236,4 +260,32 @@ pub struct RetainedPage {
     /// What to pass as `after` for the next page.
     #[serde(default)]
     pub next: Option<String>,
+}
+
+/// A page of stored sessions.
+#[derive(Debug, Clone, Deserialize)]
+pub struct StoredSessions {
+    /// Those on this page, each an object as the server wrote it.
+    pub sessions: Vec<Box<RawValue>>,
+    /// What to pass as `after` for the next page.
+    #[serde(default)]
+    pub next: Option<String>,
+}
+
+/// A stored session and a page of its subscriptions, each an object as the server wrote it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct StoredSession {
+    /// What a list tells of it.
+    pub session: Box<RawValue>,
+    /// Deliveries that are out.
+    pub in_flight: Box<RawValue>,
+    /// QoS 2 publishes of its client that are not over.
+    pub inbound_qos2: u64,
+    /// Filters whose retained messages it has not been given in full.
+    pub retained_owed: u64,
+    /// Those on this page.
+    pub subscriptions: Vec<Box<RawValue>>,
+    /// Where the next page begins.
+    #[serde(default)]
+    pub next: Option<u32>,
 }

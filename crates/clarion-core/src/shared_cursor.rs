@@ -30,6 +30,8 @@ pub struct Limits {
     /// What was written to a member that cannot ack counts as acked after this time, or when it leaves whole; earlier
     /// only when more than 262,144 stretches of seqs (for members that take turns: messages) were written within it.
     pub settle_ms: u64,
+    /// What came back is handed out before anything new; else they take turns.
+    pub oldest_first: bool,
 }
 
 impl Default for Limits {
@@ -39,6 +41,7 @@ impl Default for Limits {
             ack_wait_ms: Some(30_000),
             max_attempts: Some(10),
             settle_ms: 30_000,
+            oldest_first: false,
         }
     }
 }
@@ -202,7 +205,7 @@ impl SharedCursor {
     }
 
     /// The seq to hand out now, if there is one: new ones ascending and those that came back, in turns, so that
-    /// neither starves the other. It hands out nothing: it names the same seq until [`Self::lease`], [`Self::skip`] or
+    /// neither starves the other, or the oldest first if so limited. It hands out nothing: it names the same seq until [`Self::lease`], [`Self::skip`] or
     /// [`Self::trimmed`] took it.
     pub fn upcoming(&mut self, now: Millis) -> Option<Seq> {
         while let Some(&(due, seq)) = self.delayed.first().filter(|(due, _)| *due <= now) {
@@ -213,7 +216,11 @@ impl SharedCursor {
         let fresh = Some(self.next).filter(|next| self.is_fresh(*next));
         let given_back = self.given_back.first().filter(|_| self.has_room());
         let again = [self.ready.first().copied(), given_back].into_iter().flatten().min();
-        if self.turn_of_new { fresh.or(again) } else { again.or(fresh) }
+        if self.turn_of_new && !self.limits.oldest_first {
+            fresh.or(again)
+        } else {
+            again.or(fresh)
+        }
     }
 
     /// Hands `seq`, which [`Self::upcoming`] named, to these members. Returns whether it did: not when it is leased,

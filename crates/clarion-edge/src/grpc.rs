@@ -15,6 +15,7 @@ mod response;
 mod route;
 mod socket;
 mod status;
+mod stored_sessions;
 mod subscribe;
 
 pub(crate) use call::{Call, Requests, principal, requests, unary};

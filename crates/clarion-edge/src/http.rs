@@ -24,6 +24,7 @@ mod queues;
 mod retained;
 mod router;
 mod sessions;
+mod stored_sessions;
 mod stream;
 mod taking;
 

@@ -73,7 +73,7 @@ pub(crate) enum Flusher {
 
 struct Submission {
     units: Vec<Unit>,
-    begins: Option<Begins>,
+    begins: Option<Box<Begins>>,
     weight: usize,
     reply: Reply,
 }
@@ -147,7 +147,8 @@ impl CommitQueue {
     /// Hands in what begins subscriptions.
     pub(crate) fn begin(&self, begins: Begins, reply: Reply) -> Result<(), Refusal> {
         let weight = 256 * (1 + begins.enters.len());
-        let submission = Submission { units: Vec::new(), begins: Some(begins), weight, reply };
+        let submission =
+            Submission { units: Vec::new(), begins: Some(Box::new(begins)), weight, reply };
         self.put(submission, false).map_err(|(refusal, _)| refusal)
     }
 
@@ -369,9 +370,10 @@ impl Committer {
         (under_way, self.store.commit(Batch { now, fence: None, units }))
     }
 
-    /// Which filters' logs get references of what is published.
+    /// Which filters' logs get references of what is published, and which acks are nobody's.
     fn refer(&self, units: &mut [Unit]) {
         for unit in units {
+            self.durable.groups.filter(unit);
             if let Unit::Publish(publish) = unit
                 && publish.channel.kind() == AddressKind::Topic
             {

@@ -72,7 +72,8 @@ fn device_key(user: &str, device: &str) -> Bytes {
     [DEVICE_PREFIX, user.as_bytes(), b"\0", device.as_bytes()].concat().into()
 }
 
-fn number_key(number: u64) -> Bytes {
+/// Whose device a number is: it holds the user, 0 and the name.
+pub(crate) fn number_key(number: u64) -> Bytes {
     [b"number/", &number.to_be_bytes()[..]].concat().into()
 }
 
@@ -90,7 +91,7 @@ fn delete(key: Bytes) -> Unit {
 }
 
 impl Node {
-    async fn record(&self, key: &Bytes) -> Result<Option<Record>, Refusal> {
+    pub(crate) async fn record(&self, key: &Bytes) -> Result<Option<Record>, Refusal> {
         let found = self.store().records(key.clone(), None, 1).await.map_err(store_refusal)?;
         Ok(found.into_iter().find(|record| record.key == *key))
     }

@@ -6,6 +6,7 @@
 //! that of all that is visible. Must not know: who reads.
 
 use crate::node::store_refusal;
+use crate::shares::Groups;
 use bytes::Bytes;
 use clarion_core::port::store::{Head, Store};
 use clarion_core::topic_tree::TopicTree;
@@ -19,7 +20,7 @@ pub(crate) const PREFIX: &[u8] = b"durable/";
 /// Records that are read at once at the start, where every one is of another channel.
 const PAGE_MAX: usize = 1024;
 /// Logs whose heads are known: between so many and twice as many.
-const HEADS: usize = 1 << 16;
+const HEADS: usize = 1 << 18;
 
 /// The record that says that a reader of this number reads the channel.
 pub(crate) fn key(channel: &Address, number: u64) -> Bytes {
@@ -115,6 +116,8 @@ pub(crate) struct Durable {
     interest: RwLock<Interest>,
     /// Logs of sessions that were here lately.
     heads: Mutex<Heads>,
+    /// Who shares what is stored.
+    pub(crate) groups: Arc<Groups>,
     /// Of all that was committed up to this time every shard has been told.
     hinted: AtomicU64,
 }
@@ -125,7 +128,7 @@ impl Durable {
         store: &Arc<dyn Store>,
         mut each: impl FnMut(&Address),
     ) -> Result<Self, Refusal> {
-        let durable = Self::default();
+        let durable = Self { groups: Arc::new(Groups::load(store).await?), ..Self::default() };
         let (mut after, mut limit): (Option<Bytes>, usize) = (None, 1);
         loop {
             let prefix = Bytes::from_static(PREFIX);

@@ -1,13 +1,10 @@
-//! The verbs that read: a channel's messages, and what became of one.
+//! The verbs about what a channel keeps: reading, erasing, trimming it.
 
 use crate::clock;
 use crate::node::{Node, store_refusal};
 use clarion_core::id::IdParts;
-use clarion_core::port::store::{Find, Found, FoundState, Head, ReadRange, Reader};
-use clarion_core::{
-    Address, AddressKind, Code, Message, MessageId, Millis, Principal, Refusal, Seq, Verb,
-};
-use std::collections::HashMap;
+use clarion_core::port::store::{Done, Find, Found, FoundState, Head, ReadRange, Unit};
+use clarion_core::{Address, AddressKind, Code, Message, MessageId, Principal, Refusal, Seq, Verb};
 
 /// Part of a channel.
 #[derive(Debug, Clone)]
@@ -20,31 +17,11 @@ pub struct HistoryPage {
     pub next: Option<Seq>,
 }
 
-/// What became of a message.
-#[derive(Debug, Clone)]
-pub struct MessageStatus {
-    /// Where it is and what is left.
-    pub found: Found,
-    /// For a user's message, each of his devices.
-    pub devices: Vec<DeviceAck>,
-}
-
-/// Whether a device has acked it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeviceAck {
-    /// Its name.
-    pub device: String,
-    /// Whether it has.
-    pub acked: bool,
-    /// The time of the cursor write that covered it.
-    pub acked_at: Option<Millis>,
-}
-
 /// Reads that one request may cause: each passes a bounded run of expired or erased messages.
 const READS_MAX: usize = 8;
 
 impl Node {
-    fn check_read(principal: &Principal, address: &Address) -> Result<(), Refusal> {
+    pub(crate) fn check_read(principal: &Principal, address: &Address) -> Result<(), Refusal> {
         if principal.allows(Verb::Read, address) {
             Ok(())
         } else {
@@ -109,7 +86,7 @@ impl Node {
         Ok(result)
     }
 
-    async fn find_message(&self, id: MessageId) -> Result<Found, Refusal> {
+    pub(crate) async fn find_message(&self, id: MessageId) -> Result<Found, Refusal> {
         match id.parts() {
             Some(IdParts::Live { .. }) => Err(Code::NotStored.into()),
             None => Err(Refusal::new(Code::NotFound, "no message has this id")),
@@ -121,48 +98,24 @@ impl Node {
         }
     }
 
-    /// What became of a message.
-    pub async fn message_status(
-        &self,
-        principal: &Principal,
-        id: MessageId,
-    ) -> Result<MessageStatus, Refusal> {
-        if !principal.may(Verb::Read) {
-            return Err(Refusal::new(Code::Forbidden, "these credentials may not read this"));
-        }
-        let found = self.find_message(id).await?;
-        Self::check_read(principal, &found.channel)?;
-        let mut devices = Vec::new();
-        if found.channel.kind() == AddressKind::User {
-            let cursors =
-                self.store().readers(found.channel.clone()).await.map_err(store_refusal)?;
-            let by_reader: HashMap<Reader, _> =
-                cursors.into_iter().map(|c| (c.reader.clone(), c)).collect();
-            for (device, record) in
-                self.devices(found.channel.id(), self.inner.config.max_devices).await?
-            {
-                let cursor = by_reader.get(&Reader::device(record.number));
-                let current = cursor.filter(|c| c.epoch == found.stored.epoch);
-                let acked = current.is_some_and(|c| c.cursor.is_acked(found.stored.seq));
-                let acked_at = current.and_then(|c| c.acked_at(found.stored.seq));
-                devices.push(DeviceAck { device, acked, acked_at });
-            }
-        }
-        Ok(MessageStatus { found, devices })
-    }
-
     /// Blanks a message's body. Fails with `not_found` when there is none left.
     pub async fn erase(&self, principal: &Principal, id: MessageId) -> Result<(), Refusal> {
         Self::check_admin(principal, None)?;
         let found = self.find_message(id).await?;
-        if matches!(found.state, FoundState::Erased | FoundState::Trimmed) {
-            return Err(Refusal::new(Code::NotFound, "the message is gone already"));
+        let gone = || Refusal::new(Code::NotFound, "the message is gone already");
+        // Of a topic's message that was trimmed the logs of filters may still hold copies.
+        let copied = found.channel.kind() == AddressKind::Topic;
+        if found.state == FoundState::Erased || (found.state == FoundState::Trimmed && !copied) {
+            return Err(gone());
         }
-        let unit = clarion_core::port::store::Unit::Erase {
-            channel: found.channel,
-            seq: found.stored.seq,
-        };
-        self.commit(vec![unit]).await.map(|_| ())
+        let unit = Unit::Erase { channel: found.channel, seq: found.stored.seq };
+        match self.commit(vec![unit]).await?.first() {
+            Some(Done::Erased(true)) => Ok(()),
+            // What stood there may have been blanked already, when it expired or by somebody else.
+            Some(Done::Erased(false)) if found.state != FoundState::Trimmed => Ok(()),
+            Some(Done::Erased(false)) => Err(gone()),
+            _ => Err(Code::Internal.into()),
+        }
     }
 
     /// Forgets everything below a seq. Returns the first seq that is kept.
@@ -174,9 +127,9 @@ impl Node {
     ) -> Result<Seq, Refusal> {
         let user = (address.kind() == AddressKind::User).then(|| address.id());
         Self::check_admin(principal, user)?;
-        let unit = clarion_core::port::store::Unit::Trim { channel: address, below };
+        let unit = Unit::Trim { channel: address, below };
         match self.commit(vec![unit]).await?.first() {
-            Some(clarion_core::port::store::Done::Trimmed(first)) => Ok(*first),
+            Some(Done::Trimmed(first)) => Ok(*first),
             _ => Err(Code::Internal.into()),
         }
     }

@@ -33,6 +33,7 @@ mod sessions;
 mod shard;
 mod shared;
 mod shares;
+mod status;
 mod sweeper;
 mod sys;
 mod wills;
@@ -45,7 +46,7 @@ pub use attach::{
 };
 pub use config::NodeConfig;
 pub use gate::{Echo, GateAnswer, GateInput, GateInputs, Pushed, gate_id};
-pub use history::{DeviceAck, HistoryPage, MessageStatus};
+pub use history::HistoryPage;
 pub use input::{Input, Inputs};
 pub use node::Node;
 pub use peer::{NotAttached, PeerPlan};
@@ -53,3 +54,8 @@ pub use pipe::{End, PipeReader, PipeWriter, pipe};
 pub use publish::{Answer, Draft, Expire};
 pub use queue::{Lease, Leased, NextSpec};
 pub use retained::RetainedPage;
+pub use sessions::{
+    CursorDetails, CursorMoved, SessionDetails, SessionNumbers, StoredSession, StoredSessionPage,
+    SubscriptionDetails,
+};
+pub use status::{DeviceAck, MessageStatus, SessionAck};

@@ -83,6 +83,8 @@ pub struct ShardCounters {
     pub peer_dropped: Cell,
     /// Their subscriptions, feeds aside.
     pub peer_subscriptions: Cell,
+    /// Those of them whose session is stored.
+    pub stored_attached: Cell,
 }
 
 /// What the committer counts.
@@ -183,6 +185,8 @@ pub struct ShardTotals {
     pub peer_dropped: u64,
     /// See [`ShardCounters`].
     pub peer_subscriptions: u64,
+    /// See [`ShardCounters`].
+    pub stored_attached: u64,
 }
 
 impl ShardTotals {
@@ -213,6 +217,7 @@ impl ShardTotals {
             peer_messages: sum.peer_messages + shard.peer_messages.get(),
             peer_dropped: sum.peer_dropped + shard.peer_dropped.get(),
             peer_subscriptions: sum.peer_subscriptions + shard.peer_subscriptions.get(),
+            stored_attached: sum.stored_attached + shard.stored_attached.get(),
         })
     }
 }

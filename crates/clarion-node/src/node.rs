@@ -4,7 +4,7 @@
 //! protocols, engines.
 
 use crate::clients::Clients;
-use crate::committer::{CommitAnswer, CommitClock, CommitQueue, Committer, Reply};
+use crate::committer::{Begins, CommitAnswer, CommitClock, CommitQueue, Committer, Reply};
 use crate::config::NodeConfig;
 use crate::durable::Durable;
 use crate::interest::Interest;
@@ -106,7 +106,7 @@ impl Node {
         let durable = Durable::load(&store, |channel| trimmable.note(channel)).await?;
         let retained = Arc::new(Retained::new(config.retained_topics));
         crate::retained::load(&retained, &store).await?;
-        let sessions = Arc::new(Sessions::load(&store).await?);
+        let sessions = Arc::new(Sessions::load(&store, durable.groups.clone()).await?);
         let clock = CommitClock::load(&store).await?;
         let config = Arc::new(config);
         let planner = Arc::new(Planner {
@@ -324,6 +324,14 @@ impl Node {
     /// Commits units that must all succeed.
     pub(crate) async fn commit(&self, units: Vec<Unit>) -> Result<Vec<Done>, Refusal> {
         all_done(self.submit(units).await?)
+    }
+
+    /// Commits units that are made in the committer, and must all succeed.
+    pub(crate) async fn commit_begins(&self, begins: Begins) -> Result<Vec<Done>, Refusal> {
+        let (sender, answer) = oneshot::channel();
+        self.inner.queue.begin(begins, Reply::Task(sender))?;
+        let ended = |_| Refusal::new(Code::StoreOutcome, "the committer ended");
+        all_done(answer.await.map_err(ended)?)
     }
 
     /// For measurements of the committer alone: commits units as the verbs do.

@@ -5,16 +5,24 @@
 //! also writes `gone/<number>`; the cleaner removes the rest. Invariants: one holder at a time has a client id's stored session, and
 //! gives it back when the end of its connection is committed; a number is never used twice. Must not know: any protocol.
 
+mod admin;
 mod clean;
+mod count;
+mod inspect;
 mod lock;
 mod open;
 
+pub use admin::{CursorMoved, StoredSession, StoredSessionPage};
+pub use inspect::{CursorDetails, SessionDetails, SubscriptionDetails};
+
 pub(crate) use clean::run as clean;
+pub(crate) use inspect::SessionView;
 pub(crate) use lock::{SessionGuard, SessionLocks};
 pub(crate) use open::{LoadedLog, Opened, Opening};
 
 use crate::clock;
 use crate::node::{Node, store_refusal};
+use crate::shares::Groups;
 use crate::wills::Hold;
 use bytes::Bytes;
 use clarion_core::durable::record::{self, SessionRecord};
@@ -34,11 +42,13 @@ const A_ROUND: usize = 20;
 #[derive(Default)]
 pub(crate) struct Sessions {
     locks: Arc<SessionLocks>,
+    groups: Arc<Groups>,
     /// There is, or was, one.
     any: AtomicBool,
     /// Numbers whose session has ended and whose rest is to be removed.
     gone: Mutex<Vec<u64>>,
     note: Notify,
+    count: count::Count,
     started: Millis,
     /// Sessions that ended by their expiry, since the start.
     pub(crate) expired: AtomicU64,
@@ -59,11 +69,11 @@ impl Default for Turns {
 
 impl Sessions {
     /// Complete before a listener accepts.
-    pub(crate) async fn load(store: &Arc<dyn Store>) -> Result<Self, Refusal> {
+    pub(crate) async fn load(store: &Arc<dyn Store>, groups: Arc<Groups>) -> Result<Self, Refusal> {
         let prefix = Bytes::from_static(record::SESSIONS);
         let found = store.records(prefix, None, 1).await.map_err(store_refusal)?;
         let any = AtomicBool::new(!found.is_empty());
-        Ok(Self { any, started: clock::now(), ..Self::default() })
+        Ok(Self { any, groups, started: clock::now(), ..Self::default() })
     }
 
     /// Has a client id's session, and its will, while it is kept; `None` when somebody else has.
@@ -78,8 +88,20 @@ impl Sessions {
 
     /// That a session has ended is committed.
     pub(crate) fn is_gone(&self, number: u64) {
+        self.groups.is_gone(number);
         self.gone.lock().unwrap_or_else(PoisonError::into_inner).push(number);
+        self.count.gone(number);
         self.note.notify_one();
+    }
+
+    /// A session was made.
+    fn born(&self, number: u64) {
+        self.count.born(number);
+    }
+
+    /// How many there are; `None` = those that an earlier run left are not counted yet.
+    pub(crate) fn count(&self) -> Option<usize> {
+        self.count.get()
     }
 
     fn take_gone(&self) -> Vec<u64> {
@@ -171,5 +193,54 @@ impl Node {
         sessions.expired.fetch_add(numbers.len() as u64, Ordering::Relaxed);
         numbers.into_iter().for_each(|number| sessions.is_gone(number));
         Ok(())
+    }
+
+    /// Counts what an earlier run left, once.
+    pub(crate) async fn count_sessions(&self) -> Result<(), Refusal> {
+        let sessions = &self.inner.sessions;
+        let mut after = None;
+        while sessions.any.load(Ordering::Relaxed) {
+            let prefix = Bytes::from_static(record::SESSIONS);
+            let page = self.store().records(prefix, after, A_PAGE).await.map_err(store_refusal)?;
+            let numbers = page.iter().filter_map(|found| SessionRecord::decode(&found.value));
+            sessions.count.found(numbers.map(|session| session.number));
+            if page.len() < A_PAGE {
+                break;
+            }
+            after = page.last().map(|found| found.key.clone());
+            tokio::task::yield_now().await;
+        }
+        sessions.count.all_found();
+        Ok(())
+    }
+}
+
+/// Numbers about stored sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SessionNumbers {
+    /// How many there are; `None` = not counted yet.
+    pub stored: Option<u64>,
+    /// Those of them that are attached.
+    pub attached: u64,
+    /// How many ended by their expiry, since the start.
+    pub expired: u64,
+    /// Topics that somebody reads durably by their names.
+    pub topics: u64,
+    /// Filters that somebody reads durably.
+    pub filters: u64,
+}
+
+impl Node {
+    /// Numbers about stored sessions.
+    pub fn session_numbers(&self) -> SessionNumbers {
+        let sessions = &self.inner.sessions;
+        let (topics, filters) = self.inner.planner.durable.len();
+        SessionNumbers {
+            stored: sessions.count().map(|count| count as u64),
+            attached: self.shard_totals().stored_attached,
+            expired: sessions.expired.load(Ordering::Relaxed),
+            topics: topics as u64,
+            filters: filters as u64,
+        }
     }
 }

@@ -53,7 +53,7 @@ use device::Device;
 use gates::Gates;
 use live::{LiveLists, TopicEntry};
 use members::{Shared, SharedKey};
-use peer::{Publishing, Wills};
+use peer::{HandOut, News, Publishing, Wills};
 use session::Session;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
@@ -124,6 +124,9 @@ struct State {
     shared_reads: Vec<(SharedKey, Seq)>,
     /// Shared cursors whose page could not be read, tried again with the next timer tick.
     shared_retry: Vec<SharedKey>,
+    /// What is handed to members of groups here, and what members here tell the owners of their groups.
+    share_handed: Vec<HandOut>,
+    share_news: Vec<News>,
     /// Messages on their way to a dead list.
     dying: Vec<(SharedKey, Seq)>,
     /// Sessions whose clients said something before they were open.
@@ -198,6 +201,8 @@ impl Shard {
             dirty_shared: Vec::new(),
             shared_reads: Vec::new(),
             shared_retry: Vec::new(),
+            share_handed: Vec::new(),
+            share_news: Vec::new(),
             dying: Vec::new(),
             early: Vec::new(),
             gates: Gates::default(),
@@ -255,7 +260,7 @@ impl Shard {
             self.flush_windows();
             self.hear_early();
             self.begin_replays();
-            self.hand_out_ready();
+            self.run_shares();
             self.begin_shared_reads();
             self.begin_burials();
             self.begin_pages();
@@ -304,6 +309,7 @@ impl Shard {
             && state.gates.is_clean()
             && state.wills.is_empty()
             && state.publishing.is_empty()
+            && state.share_news.is_empty()
             && self.endings.get() == 0
     }
 

@@ -1,11 +1,19 @@
-//! `$share/<group>/<filter>` of live sessions: one member of each group gets a message, in turn.
+//! `$share/<group>/<filter>` of live sessions: one member of each group gets a message, in turn. What is stored for a group that
+//! has members who may come back later is not picked for here: see [`Groups`].
 //!
 //! Invariant: a member is in its groups exactly while its session has the subscription. Must not know: how a message
 //! reaches a member.
 
+mod groups;
+
+pub(crate) use groups::Groups;
+
+use crate::attach::SharedPlan;
 use crate::shard::{Mailbox, SessionKey};
 use clarion_core::Message;
+use clarion_core::durable::subs::{StoredSub, log_of};
 use clarion_core::port::peer::SubOptions;
+use clarion_core::port::store::Reader;
 use clarion_core::topic_tree::TopicTree;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,6 +24,10 @@ pub(crate) struct Member {
     pub(crate) shard: usize,
     pub(crate) key: SessionKey,
     pub(crate) options: SubOptions,
+    /// Which of its session's shared subscriptions it is.
+    pub(crate) at: u32,
+    /// Its number, never used before.
+    pub(crate) id: u64,
 }
 
 /// Names a group.
@@ -23,6 +35,23 @@ pub(crate) struct Member {
 pub(crate) struct ShareName {
     pub(crate) filter: Box<str>,
     pub(crate) group: Box<str>,
+    /// The cursor that it has while members may come back later; `None` = nothing of what it matches is ever stored.
+    pub(crate) plan: Option<Arc<SharedPlan>>,
+}
+
+impl ShareName {
+    pub(crate) fn new(filter: &str, group: &str) -> Self {
+        let plan = |channel| Arc::new(SharedPlan { channel, reader: Reader::share(group) });
+        Self { filter: filter.into(), group: group.into(), plan: log_of(filter).map(plan) }
+    }
+
+    /// The group that a stored subscription keeps; `None` = it keeps none.
+    pub(crate) fn of(sub: &StoredSub) -> Option<Self> {
+        // The empty one is that of a user's feed.
+        let group =
+            sub.share.as_deref().filter(|group| !group.is_empty() && sub.options.qos > 0)?;
+        Some(Self::new(&sub.filter, group)).filter(|name| name.plan.is_some())
+    }
 }
 
 /// The members of one group on one filter.
@@ -73,7 +102,7 @@ impl Shares {
         let groups = self.groups.entry(filter);
         let at = groups.iter().position(|group| *group.name.group == *name).unwrap_or_else(|| {
             let turn = AtomicUsize::new(0);
-            let name = Arc::new(ShareName { filter: filter.into(), group: name.into() });
+            let name = Arc::new(ShareName::new(filter, name));
             groups.push(Group { name, members: Vec::new(), turn });
             groups.len() - 1
         });
@@ -102,6 +131,13 @@ impl Shares {
         }
     }
 
+    /// All members of a group.
+    pub(crate) fn members(&mut self, name: &ShareName) -> Vec<Member> {
+        let groups = self.groups.get_mut(&name.filter).map(|groups| groups.iter());
+        let mut named = groups.into_iter().flatten().filter(|group| *group.name == *name);
+        named.next().map_or(Vec::new(), |group| group.members.clone())
+    }
+
     /// Whether a group's filter matches.
     pub(crate) fn has_any(&self, topic: &str) -> bool {
         let mut any = false;
@@ -124,14 +160,24 @@ impl Shares {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use clarion_core::{Address, Content, MessageId};
+
+    pub(crate) fn message() -> Arc<Message> {
+        let content = Arc::new(Content::default());
+        let channel = Address::topic("a").unwrap();
+        let id = MessageId::live(1, 1, 1);
+        Arc::new(Message { id, channel, epoch: 1, seq: 1, created_at: 1, content })
+    }
 
     fn member(index: u32) -> Member {
         Member {
             shard: 0,
             key: SessionKey { index, generation: 1 },
             options: SubOptions::default(),
+            at: 0,
+            id: u64::from(index),
         }
     }
 

@@ -69,6 +69,11 @@ pub(crate) fn spawn(node: Node) -> tokio::task::JoinHandle<()> {
         let mut retained_after = None;
         let mut sessions_after = None;
         loop {
+            if node.inner.sessions.count().is_none()
+                && let Err(error) = node.count_sessions().await
+            {
+                tracing::debug!(%error, "counting sessions");
+            }
             tokio::select! {
                 _ = rounds.tick() => {}
                 () = node.inner.trimmable.many.notified() => {

@@ -156,6 +156,15 @@ impl Node {
         ];
         let mut values: Vec<(String, String)> =
             numbers.iter().map(|(name, n)| ((*name).to_owned(), n.to_string())).collect();
+        let sessions = self.session_numbers();
+        values.push(("clients/expired".into(), sessions.expired.to_string()));
+        if let Some(stored) = sessions.stored {
+            // They are counted one after the other: one that comes meanwhile is in one of them only.
+            let away = stored.saturating_sub(sessions.attached);
+            let total = away + connected.now.load(Relaxed);
+            values.push(("clients/disconnected".into(), away.to_string()));
+            values.push(("clients/total".into(), total.to_string()));
+        }
         values.push((
             "version".into(),
             concat!("clarion version ", env!("CARGO_PKG_VERSION")).into(),

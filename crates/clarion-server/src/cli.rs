@@ -1,6 +1,8 @@
 //! The command line: names and options. Must not know: what the commands do.
 
-use crate::{bench, commands, inspect, listen, passwd, proto, publish, retained, serve, token};
+use crate::{
+    bench, commands, inspect, listen, passwd, proto, publish, retained, serve, sessions, token,
+};
 use std::process::ExitCode;
 
 /// A message push server in one binary.
@@ -21,6 +23,8 @@ enum Command {
     Listen(listen::Args),
     /// List or delete retained messages of a running server.
     Retained(retained::Args),
+    /// List, show or delete stored sessions of a running server, or move a cursor of one.
+    Sessions(sessions::Args),
     /// Measure a running server.
     Bench(bench::Args),
     /// Print what a data directory holds.
@@ -45,6 +49,7 @@ impl Cli {
             Command::Publish(args) => publish::run(args),
             Command::Listen(args) => listen::run(args),
             Command::Retained(args) => retained::run(args),
+            Command::Sessions(args) => sessions::run(args),
             Command::Bench(args) => bench::run(args),
             Command::Inspect(args) => inspect::run(&args),
             Command::Passwd(args) => passwd::run(&args),

@@ -15,6 +15,7 @@ mod proto;
 mod publish;
 mod retained;
 mod serve;
+mod sessions;
 mod token;
 
 use clap::Parser;

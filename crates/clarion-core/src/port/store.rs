@@ -11,66 +11,14 @@
 //!   once, numbers go on in an empty log.
 //! - Expired and erased messages are not read; their seqs are passed (see [`Page::through`]).
 
+mod reader;
+
+pub use reader::Reader;
+
 use super::BoxFuture;
 use crate::{Address, Code, Content, Cursor, Epoch, Message, MessageId, Millis, Retention, Seq};
 use bytes::Bytes;
-use std::{fmt, sync::Arc};
-
-/// The stored name of whoever keeps cursors. Equal bytes = the same reader.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Reader(Bytes);
-
-impl Reader {
-    /// A device, by the number of its record. A device that was forgotten and comes back has another number, so its
-    /// old cursors are nobody's.
-    pub fn device(number: u64) -> Self {
-        let mut bytes = Vec::with_capacity(9);
-        bytes.push(b'd');
-        bytes.extend_from_slice(&number.to_be_bytes());
-        Self(bytes.into())
-    }
-
-    /// A stored session of a protocol that talks both ways, by its number.
-    pub fn session(number: u64) -> Self {
-        let mut bytes = Vec::with_capacity(9);
-        bytes.push(b's');
-        bytes.extend_from_slice(&number.to_be_bytes());
-        Self(bytes.into())
-    }
-
-    /// The session's number, if it is one.
-    pub fn session_number(&self) -> Option<u64> {
-        let number = self.0.strip_prefix(b"s")?;
-        Some(u64::from_be_bytes(number.try_into().ok()?))
-    }
-
-    /// A cursor that several members share, by name; `*` is the one of mode `unify`.
-    pub fn shared(name: &str) -> Self {
-        Self([b"g", name.as_bytes()].concat().into())
-    }
-
-    /// The stored bytes.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// From stored bytes.
-    pub fn from_bytes(bytes: Bytes) -> Self {
-        Self(bytes)
-    }
-
-    /// The device's number, if it is one.
-    pub fn device_number(&self) -> Option<u64> {
-        let number = self.0.strip_prefix(b"d")?;
-        Some(u64::from_be_bytes(number.try_into().ok()?))
-    }
-}
-
-impl fmt::Debug for Reader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.escape_ascii())
-    }
-}
+use std::sync::Arc;
 
 /// A reference holds a copy of a body of at most this weight ([`Content::weight`]), so that a filter's log is read alone and the
 /// body's own log may be trimmed; what is larger is read from where it stands.

@@ -5,8 +5,13 @@ use super::*;
 mod model;
 mod written;
 
-const LIMITS: Limits =
-    Limits { max_unacked: 4, ack_wait_ms: Some(100), max_attempts: Some(3), settle_ms: 200 };
+const LIMITS: Limits = Limits {
+    max_unacked: 4,
+    ack_wait_ms: Some(100),
+    max_attempts: Some(3),
+    settle_ms: 200,
+    oldest_first: false,
+};
 
 fn cursor(head: Seq) -> SharedCursor {
     SharedCursor::new(1, Cursor::default(), head, LIMITS)
@@ -46,6 +51,20 @@ fn what_comes_back_takes_turns_with_new_ones() {
     let out: Vec<_> = (0..4).map(|_| hand_out(&mut cursor, 2, 0)).collect();
     assert_eq!(out, [Some(1), Some(4), Some(2), None]);
     assert_eq!((1..=5).map(|seq| cursor.attempts_of(seq)).collect::<Vec<_>>(), [2, 2, 1, 1, 0]);
+}
+
+#[test]
+fn what_comes_back_goes_first_where_the_order_of_first_hand_outs_holds() {
+    let limits = Limits { oldest_first: true, max_attempts: None, ..LIMITS };
+    let mut cursor = SharedCursor::new(1, Cursor::default(), 9, limits);
+    for _ in 0..3 {
+        hand_out(&mut cursor, 1, 0);
+    }
+    cursor.ack(2);
+    let back = cursor.leave(1, 0, Leave::Whole);
+    assert_eq!(back, [Ended::Back(1), Ended::Back(3)]);
+    let out: Vec<_> = (0..3).map(|_| hand_out(&mut cursor, 2, 0)).collect();
+    assert_eq!(out, [Some(1), Some(3), Some(4)]);
 }
 
 #[test]

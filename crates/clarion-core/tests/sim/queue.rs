@@ -36,12 +36,14 @@ impl SharedNode {
             ack_wait_ms: Some(rng.range(40, 200)),
             max_attempts: Some(rng.range(2, 4) as u32),
             settle_ms: rng.range(80, 300),
+            oldest_first: false,
         };
         let sets = Limits {
             max_unacked: rng.range(2, 6) as usize,
             ack_wait_ms: rng.chance(500).then_some(rng.range(40, 200)),
             max_attempts: None,
             settle_ms: rng.range(80, 300),
+            oldest_first: false,
         };
         let mode = if rng.chance(500) { Mode::Every } else { Mode::Group };
         vec![new(Mode::Unify, unify), new(mode, sets)]

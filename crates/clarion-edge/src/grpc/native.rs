@@ -3,6 +3,7 @@
 use super::call::{Call, unary};
 use super::route::{App, Unknown};
 use super::status::refused;
+use super::stored_sessions::{delete_session, inspect_session, move_cursor, stored_sessions};
 use clarion_core::{Address, Code, Message, MessageId, Principal, Refusal};
 use clarion_node::{Answer, Draft, Expire, HistoryPage, SessionInfo};
 use clarion_wire::proto::clarion_v1 as pb;
@@ -38,6 +39,10 @@ pub(super) async fn call(method: &str, call: Call) -> Result<Response<Body>, Unk
         "PutBack" => to!(put_back),
         "Retained" => to!(retained),
         "DeleteRetained" => to!(delete_retained),
+        "StoredSessions" => to!(stored_sessions),
+        "InspectSession" => to!(inspect_session),
+        "DeleteSession" => to!(delete_session),
+        "MoveCursor" => to!(move_cursor),
         _ => return Err(Unknown),
     })
 }
@@ -134,7 +139,7 @@ fn error(refusal: &Refusal) -> pb::Error {
     }
 }
 
-fn limit(asked: u32) -> Result<usize, Refusal> {
+pub(super) fn limit(asked: u32) -> Result<usize, Refusal> {
     match asked {
         0 => Ok(LIMIT_DEFAULT as usize),
         1..=LIMIT_MAX => Ok(asked as usize),
@@ -237,6 +242,13 @@ async fn status(
         device: device.device,
         acked: device.acked,
         acked_at: device.acked_at,
+        user: device.user,
+    });
+    let sessions = status.sessions.into_iter().map(|session| pb::SessionAck {
+        client_id: session.client_id,
+        user: session.user.unwrap_or_default(),
+        acked: session.acked,
+        acked_at: session.acked_at,
     });
     Ok(pb::StatusResponse {
         id: found.stored.id.to_string(),
@@ -247,6 +259,8 @@ async fn status(
         created_at: found.stored.created_at,
         expires_at: found.expires_at,
         devices: devices.collect(),
+        sessions: sessions.collect(),
+        more: status.more,
     })
 }
 

@@ -7,7 +7,8 @@ use super::router::{App, json_response};
 use axum::extract::State;
 use axum::response::Response;
 use clarion_core::port::store::FoundState;
-use clarion_core::{Code, MessageId, Refusal};
+use clarion_core::{AddressKind, Code, MessageId, Refusal};
+use clarion_node::SessionAck;
 use hyper::StatusCode;
 use serde::Serialize;
 use std::sync::Arc;
@@ -29,19 +30,53 @@ pub(super) struct MessageStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     expires_at: Option<u64>,
-    /// For a message to a user, each of his devices.
+    /// For a message to a user, each of his devices; for one on a topic, each device that reads the topic.
     devices: Vec<DeviceStatus>,
+    /// For a message on a topic, each stored session that reads it, by name or by a filter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    sessions: Option<Vec<SessionStatus>>,
+    /// There are more readers than were looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    more: Option<bool>,
 }
 
 /// Whether a device has acked it.
 #[derive(Serialize, ToSchema)]
 pub(super) struct DeviceStatus {
+    /// Whose it is, where that is not the message's user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    user: Option<String>,
     device: String,
     acked: bool,
     /// When the cursor write that covered it happened; milliseconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     acked_at: Option<u64>,
+}
+
+/// Whether a stored session has acked it.
+#[derive(Serialize, ToSchema)]
+pub(super) struct SessionStatus {
+    client_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    user: Option<String>,
+    /// On each of its subscriptions that the message is for.
+    acked: bool,
+    /// When the cursor write that covered it happened; milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    acked_at: Option<u64>,
+}
+
+impl From<SessionAck> for SessionStatus {
+    fn from(ack: SessionAck) -> Self {
+        let SessionAck { client_id, user, acked, acked_at } = ack;
+        Self { client_id, user, acked, acked_at }
+    }
 }
 
 fn parse_id(text: &str) -> Result<MessageId, Refusal> {
@@ -64,7 +99,9 @@ pub(super) async fn status(
 ) -> Result<Response, Failure> {
     let status = app.node.message_status(&principal, parse_id(&id)?).await?;
     let found = status.found;
+    let of_topic = found.channel.kind() == AddressKind::Topic;
     let devices = status.devices.into_iter().map(|d| DeviceStatus {
+        user: of_topic.then_some(d.user),
         device: d.device,
         acked: d.acked,
         acked_at: d.acked_at,
@@ -83,6 +120,8 @@ pub(super) async fn status(
         created_at: found.stored.created_at,
         expires_at: found.expires_at,
         devices: devices.collect(),
+        sessions: of_topic.then(|| status.sessions.into_iter().map(Into::into).collect()),
+        more: of_topic.then_some(status.more),
     }))
 }
 

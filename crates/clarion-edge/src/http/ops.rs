@@ -168,6 +168,11 @@ impl NodeNumbers {
                 "What gates were owed, or asked for, of more channels than mikudos.parked_channels",
                 shards.gate_owed_too_much,
             ),
+            (
+                "stored_sessions_expired",
+                "Stored sessions that ended since nobody came in time",
+                self.node.session_numbers().expired,
+            ),
             ("commits", "Commits that began", commit.commits.get()),
             ("commit_units", "Units in those commits", commit.units.get()),
             ("commit_failures", "Commits that failed", commit.failures.get()),
@@ -192,6 +197,19 @@ impl NodeNumbers {
                 self.node.retained_topics() as u64,
             ),
         ];
+        let sessions = self.node.session_numbers();
+        gauges.extend([
+            (
+                "stored_sessions_attached",
+                "Stored sessions whose client is connected",
+                sessions.attached,
+            ),
+            ("durable_topics", "Topics that somebody reads durably by name", sessions.topics),
+            ("durable_filters", "Filters that somebody reads durably", sessions.filters),
+        ]);
+        if let Some(stored) = sessions.stored {
+            gauges.push(("stored_sessions", "Sessions that outlive their connections", stored));
+        }
         if let Some(bytes) = self.disk_bytes {
             gauges.push(("store_disk_bytes", "Bytes that the store takes on disk", bytes));
         }

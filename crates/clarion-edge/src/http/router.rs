@@ -4,7 +4,8 @@ use super::auth::check_host;
 use super::config::HttpConfig;
 use super::problem::{Failure, Problem};
 use super::{
-    channels, dead, groups, messages, ops, proto, publish, queues, retained, sessions, stream,
+    channels, dead, groups, messages, ops, proto, publish, queues, retained, sessions,
+    stored_sessions, stream,
 };
 use crate::bodies::Bodies;
 use axum::Router;
@@ -77,6 +78,9 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(stream::ack))
         .routes(routes!(retained::list, retained::delete_by_query))
         .routes(routes!(retained::delete))
+        .routes(routes!(stored_sessions::list))
+        .routes(routes!(stored_sessions::show, stored_sessions::delete))
+        .routes(routes!(stored_sessions::move_cursor))
         .routes(routes!(sessions::presence))
         .routes(routes!(sessions::list))
         .routes(routes!(sessions::kick))

@@ -23,7 +23,10 @@ impl Committer {
             let message = LazyMessage::new(going, stored);
             if !stored.duplicate && interest.has_any(message.channel()) {
                 let shards = interest.shards(message.channel());
-                let picked = interest.pick(message.channel());
+                let mut picked = interest.pick(message.channel());
+                // Groups with a cursor get it by that.
+                let at = stored.created_at;
+                picked.retain(|picked| !self.durable.groups.reads(&picked.name, at));
                 let hinted = Hinted { via: None, message: message.get() };
                 post_to(&mut records, shards, hinted);
                 shared.extend(picked.into_iter().map(|picked| (message.get(), picked)));

@@ -4,13 +4,18 @@
 //! ended.
 
 use super::delete;
+use crate::committer::Begins;
 use crate::durable;
 use crate::node::{Node, store_refusal};
+use crate::shares::ShareName;
 use bytes::Bytes;
 use clarion_core::durable::record;
+use clarion_core::durable::subs::StoredSub;
 use clarion_core::port::store::{Reader, Record, Unit};
 use clarion_core::{Address, Code, Refusal};
+use std::sync::Arc;
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::timeout;
 
 /// Records that are read or removed at once.
 const PAGE: usize = 256;
@@ -26,9 +31,9 @@ pub(crate) async fn run(node: Node) {
                 Ok(()) => again = false,
                 Err(error) => {
                     tracing::debug!(%error, "cleaning up after sessions");
-                    // Again with the next one, or later.
-                    let noted = node.inner.sessions.note.notified();
-                    let _ = tokio::time::timeout(node.config().sweep_interval, noted).await;
+                    let patience = node.config().sweep_interval;
+                    // Whoever comes meanwhile is cleaned up after with all the others.
+                    let _ = timeout(patience, node.inner.sessions.note.notified()).await;
                     continue;
                 }
             }
@@ -83,6 +88,32 @@ impl Node {
         self.store().records(prefix, None, PAGE).await.map_err(store_refusal)
     }
 
+    /// Somebody reads these channels no more.
+    async fn nobody_reads(&self, channels: &[Address]) -> Result<(), Refusal> {
+        for channel in channels {
+            self.inner.trimmable.note(channel);
+            self.inner.planner.durable.left(self.store(), channel).await?;
+        }
+        Ok(())
+    }
+
+    /// A session that has ended is a member of no group.
+    async fn leave_groups(&self, number: u64, subs: &[StoredSub]) -> Result<(), Refusal> {
+        let names: Arc<[ShareName]> = subs.iter().filter_map(ShareName::of).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let (groups, ends) = (self.inner.planner.durable.groups.clone(), names.clone());
+        let units = move |_| ends.iter().flat_map(|name| groups.end(name, number)).collect();
+        self.commit_begins(Begins { enters: Vec::new(), units: Box::new(units) }).await?;
+        for plan in names.iter().filter_map(|name| name.plan.clone()) {
+            self.nobody_reads(std::slice::from_ref(&plan.channel)).await?;
+            let shard = self.shard_of_tag(plan.tag());
+            self.post_job(shard, move |shard| shard.team_changes(&plan, &[], None));
+        }
+        Ok(())
+    }
+
     async fn clean_session(&self, number: u64) -> Result<(), Refusal> {
         loop {
             let chunks = self.records_of(&record::chunks_prefix(number)).await?;
@@ -90,8 +121,10 @@ impl Node {
                 chunks.iter().map(|chunk| delete(chunk.key.clone())).collect();
             let subs =
                 chunks.iter().filter_map(|chunk| record::decode_chunk(&chunk.value)).flatten();
-            let channels: Vec<Address> =
-                subs.filter_map(|(_, sub)| sub.channel().filter(|_| sub.is_durable())).collect();
+            let subs: Vec<StoredSub> = subs.map(|(_, sub)| sub).collect();
+            self.leave_groups(number, &subs).await?;
+            let durable = subs.iter().filter(|sub| sub.is_durable());
+            let channels: Vec<Address> = durable.filter_map(StoredSub::channel).collect();
             units.extend(channels.iter().map(|channel| delete(durable::key(channel, number))));
             if !units.is_empty() {
                 units.extend(channels.iter().map(|channel| Unit::Forget {
@@ -100,16 +133,15 @@ impl Node {
                 }));
                 self.commit(units).await?;
             }
-            for channel in &channels {
-                self.inner.trimmable.note(channel);
-                self.inner.planner.durable.left(self.store(), channel).await?;
-            }
+            self.nobody_reads(&channels).await?;
             if chunks.len() < PAGE {
                 break;
             }
         }
         let mut units = vec![
             Unit::Forget { reader: Reader::session(number), channel: None },
+            Unit::Forget { reader: Reader::holding(number), channel: None },
+            delete(record::client_key(number)),
             delete(record::window_key(number)),
             delete(record::owed_key(number)),
         ];

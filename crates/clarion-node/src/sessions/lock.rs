@@ -41,6 +41,13 @@ impl SessionLocks {
         guard
     }
 
+    /// Waits for it, in turn, without asking whoever has it for it.
+    pub(crate) async fn lock_quietly(self: &Arc<Self>, client: &str) -> SessionGuard {
+        let mut guard = self.place(&client.into());
+        guard.held = Some(guard.lock.held.clone().lock_owned().await);
+        guard
+    }
+
     /// Takes it if nobody has it.
     pub(crate) fn try_lock(self: &Arc<Self>, client: &str) -> Option<SessionGuard> {
         let mut guard = self.place(&client.into());
@@ -110,7 +117,15 @@ mod tests {
         assert!(!second.is_wanted());
         drop(second);
         assert!(locks.table().is_empty());
-        drop(locks.try_lock("c").unwrap());
+        let third = locks.try_lock("c").unwrap();
+        let mut quiet = Box::pin(locks.lock_quietly("c"));
+        std::future::poll_fn(|context| {
+            assert!(quiet.as_mut().poll(context).is_pending() && !third.is_wanted());
+            std::task::Poll::Ready(())
+        })
+        .await;
+        drop(third);
+        drop(quiet.await);
         assert!(locks.table().is_empty());
     }
 }

@@ -34,6 +34,9 @@ pub(crate) enum LoadedLog {
     Cursor(Option<Box<StoredCursor>>),
 }
 
+/// A subscription by its slot, with the log that it reads, if any.
+pub(crate) type LoadedSub = (u32, StoredSub, Option<(Address, LoadedLog)>);
+
 /// A stored session that was opened.
 pub(crate) struct Opened {
     pub(crate) guard: Arc<SessionGuard>,
@@ -44,7 +47,7 @@ pub(crate) struct Opened {
     /// The server ended without it since it was attached last.
     pub(crate) crashed: bool,
     /// By slot, with the log of each that has one.
-    pub(crate) subs: Vec<(u32, StoredSub, Option<LoadedLog>)>,
+    pub(crate) subs: Vec<LoadedSub>,
     pub(crate) window: WindowRecord,
     pub(crate) owed: OwedRecord,
     pub(crate) inbound: HashMap<u16, InboundRecord>,
@@ -205,9 +208,16 @@ impl Node {
         if let Some((old, _)) = discarded {
             units.push(put(record::gone_key(old), Bytes::new()));
         }
+        if !present {
+            let client = Bytes::copy_from_slice(plan.client_id.as_bytes());
+            units.push(put(record::client_key(number), client));
+        }
         units.extend(will);
         if let Some(Done::Recorded(version)) = self.commit(units).await?.first() {
             opened.version = *version;
+        }
+        if !present {
+            self.inner.sessions.born(number);
         }
         if let Some((old, _)) = discarded {
             self.inner.sessions.is_gone(old);
@@ -246,7 +256,7 @@ impl Node {
         Ok(())
     }
 
-    async fn all_records(&self, prefix: Bytes) -> Result<Vec<Record>, Refusal> {
+    pub(super) async fn all_records(&self, prefix: Bytes) -> Result<Vec<Record>, Refusal> {
         let mut all: Vec<Record> = Vec::new();
         loop {
             let after = all.last().map(|record| record.key.clone());
@@ -266,7 +276,7 @@ impl Node {
         number: u64,
         subs: Vec<(u32, StoredSub)>,
         settled: Option<u64>,
-    ) -> Result<Vec<(u32, StoredSub, Option<LoadedLog>)>, Refusal> {
+    ) -> Result<Vec<LoadedSub>, Refusal> {
         let channels: Vec<Option<Address>> =
             subs.iter().map(|(_, sub)| sub.channel().filter(|_| sub.is_durable())).collect();
         let known = self.inner.planner.durable.known(channels.iter().flatten()).0;
@@ -297,6 +307,7 @@ impl Node {
                 *place = LoadedLog::Cursor(cursor.map(Box::new));
             }
         }
+        let logs = channels.into_iter().zip(logs).map(|(channel, log)| channel.zip(log));
         Ok(subs.into_iter().zip(logs).map(|((slot, sub), log)| (slot, sub, log)).collect())
     }
 }

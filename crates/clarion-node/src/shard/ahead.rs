@@ -18,7 +18,7 @@ use std::sync::Arc;
 const HINT_BYTES_MAX: usize = 16 << 10;
 
 /// What a load reads.
-type Loaded = Result<(Vec<Head>, Vec<StoredCursor>), StoreError>;
+type Loaded = Result<(Vec<Head>, Vec<Option<StoredCursor>>), StoreError>;
 
 impl Shard {
     /// The cursor of this plan; it enters the live list, then its state is read.
@@ -35,12 +35,7 @@ impl Shard {
             }
         };
         // A load that failed is tried again with the next one who comes.
-        if let Some(shared) = state.shared.get_mut(key)
-            && shared.cursor.is_none()
-            && !std::mem::replace(&mut shared.loading, true)
-        {
-            tokio::task::spawn_local(self.clone().load_shared(key));
-        }
+        self.load_again(state, key);
         key
     }
 
@@ -53,8 +48,8 @@ impl Shard {
         };
         let store = self.context.store.clone();
         let heads = store.heads(vec![plan.channel.clone()]).await;
-        let readers = store.readers(plan.channel.clone()).await;
-        let loaded = heads.and_then(|heads| Ok((heads, readers?)));
+        let cursors = store.cursors_on(plan.reader.clone(), vec![plan.channel.clone()]).await;
+        let loaded = heads.and_then(|heads| Ok((heads, cursors?)));
         self.shared_loaded(key, &plan, loaded);
         self.context.mailbox.nudge();
     }
@@ -64,12 +59,15 @@ impl Shard {
         let state = &mut *guard;
         let Some(shared) = state.shared.get_mut(key) else { return };
         shared.loading = false;
-        let (heads, readers) = match loaded {
+        let (heads, cursors) = match loaded {
             Ok(loaded) => loaded,
             Err(error) => {
                 tracing::warn!(%error, channel = ?plan.channel, "a shared cursor could not be read");
                 for taker in shared.takers.drain(..) {
                     taker.refuse(error.code());
+                }
+                if shared.team.is_some() {
+                    state.shared_retry.push(key);
                 }
                 for member in shared.members.clone() {
                     self.close_session(state, member, CloseReason::Store);
@@ -78,11 +76,17 @@ impl Shard {
             }
         };
         let head = heads.first().copied().unwrap_or_default();
-        let stored = readers.into_iter().find(|s| s.reader == plan.reader && s.epoch == head.epoch);
+        let stored = cursors.into_iter().next().flatten();
+        if shared.team.is_some() && stored.is_none() {
+            // It is being committed that it begins; who is told of that comes again.
+            return;
+        }
+        let stored = stored.filter(|stored| stored.epoch == head.epoch);
         // Without a cursor in this history everything kept is new.
         let cursor =
             stored.map_or_else(|| Cursor::at(head.first.saturating_sub(1)), |stored| stored.cursor);
-        let mut cursor = SharedCursor::new(head.epoch, cursor, head.last, self.shared_limits());
+        let limits = self.shared_limits(shared.team.is_some());
+        let mut cursor = SharedCursor::new(head.epoch, cursor, head.last, limits);
         if let Some((epoch, seq)) = shared.hinted {
             cursor.raise_head(epoch, seq);
         }
@@ -98,13 +102,15 @@ impl Shard {
         self.shared_ready(state, key);
     }
 
-    fn shared_limits(&self) -> Limits {
+    /// `team`: as `$share` has it.
+    fn shared_limits(&self, team: bool) -> Limits {
         let config = &self.context.config;
         Limits {
             max_unacked: config.max_unacked,
-            ack_wait_ms: Some(config.ack_wait.as_millis() as u64),
-            max_attempts: (config.max_attempts > 0).then_some(config.max_attempts),
+            ack_wait_ms: (!team).then_some(config.ack_wait.as_millis() as u64),
+            max_attempts: (config.max_attempts > 0 && !team).then_some(config.max_attempts),
             settle_ms: config.settle.as_millis() as u64,
+            oldest_first: team,
         }
     }
 
@@ -112,6 +118,7 @@ impl Shard {
     pub(super) fn shared_record(&self, state: &mut State, key: SharedKey, message: &Arc<Message>) {
         let ahead = self.context.config.page_messages as u64;
         let Some(shared) = state.shared.get_mut(key) else { return };
+        let wanted = shared.is_wanted();
         match &mut shared.cursor {
             None => shared.hinted = Some((message.epoch, message.seq)),
             Some(cursor) if cursor.epoch() == message.epoch || cursor.epoch() == 0 => {
@@ -121,7 +128,6 @@ impl Shard {
                 cursor.raise_head(message.epoch, message.seq);
                 let near = message.seq.saturating_sub(cursor.next()) < ahead;
                 let small = message.content.weight() <= HINT_BYTES_MAX;
-                let wanted = !shared.members.is_empty() || !shared.takers.is_empty();
                 if wanted && near && small && cursor.may_come(message.seq) {
                     shared.known.insert(message.seq, Some(message.clone()));
                 }
@@ -219,11 +225,22 @@ impl Shard {
         self.shared_ready(state, key);
     }
 
+    /// Reads a cursor that could not be read, if it is not being read.
+    fn load_again(self: &Rc<Self>, state: &mut State, key: SharedKey) {
+        if let Some(shared) = state.shared.get_mut(key)
+            && shared.cursor.is_none()
+            && !std::mem::replace(&mut shared.loading, true)
+        {
+            tokio::task::spawn_local(self.clone().load_shared(key));
+        }
+    }
+
     /// Tries again what could not be read.
-    pub(super) fn retry_shared(&self) {
+    pub(super) fn retry_shared(self: &Rc<Self>) {
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
         for key in std::mem::take(&mut state.shared_retry) {
+            self.load_again(state, key);
             self.shared_ready(state, key);
         }
     }

@@ -208,7 +208,9 @@ impl Shard {
     pub(super) fn deliver_stored(self: &Rc<Self>, hinted: &Hinted) {
         let Hinted { via, message } = hinted;
         if let Some(log) = via {
-            return self.deliver_log(&mut self.state.borrow_mut(), log, message);
+            let mut guard = self.state.borrow_mut();
+            self.tell_shared(&mut guard, log, message);
+            return self.deliver_log(&mut guard, log, message);
         }
         if message.channel.kind() == AddressKind::User {
             self.gate_record(message);
@@ -220,13 +222,16 @@ impl Shard {
         self.deliver_topic(state, message);
     }
 
-    fn deliver_record(self: &Rc<Self>, state: &mut State, message: &Arc<Message>) {
-        let Some(list) = state.live.get(&message.channel) else { return };
-        if !list.shared.is_empty() {
-            for key in list.shared.clone() {
-                self.shared_record(state, key, message);
-            }
+    /// A record of a log, to those who share it.
+    fn tell_shared(&self, state: &mut State, log: &Address, message: &Arc<Message>) {
+        let list = state.live.get(log).filter(|live| !live.shared.is_empty());
+        for key in list.map_or(Vec::new(), |live| live.shared.clone()) {
+            self.shared_record(state, key, message);
         }
+    }
+
+    fn deliver_record(self: &Rc<Self>, state: &mut State, message: &Arc<Message>) {
+        self.tell_shared(state, &message.channel, message);
         let Some(list) = state.live.get(&message.channel).filter(|live| !live.subs.is_empty())
         else {
             return;

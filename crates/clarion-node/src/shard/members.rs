@@ -6,6 +6,7 @@
 
 use super::confirm::{Confirms, Unwritten};
 use super::deliver::{list_dirty, make_room, put};
+use super::peer::Team;
 use super::session::{Role, Session};
 use super::slab::SessionKey;
 use super::takers::Taker;
@@ -41,6 +42,8 @@ pub(super) struct Shared {
     /// Its state is being read.
     pub(super) loading: bool,
     pub(super) members: Vec<SessionKey>,
+    /// The members of one of `$share`, instead.
+    pub(super) team: Option<Team>,
     /// Whose turn it is.
     turn: usize,
     pub(super) takers: VecDeque<Taker>,
@@ -70,6 +73,7 @@ pub(super) fn member_of(key: SessionKey) -> Member {
 impl Shared {
     pub(super) fn new(plan: SharedPlan) -> Self {
         Self {
+            team: plan.reader.is_share().then(Team::default),
             plan,
             cursor: None,
             loading: false,
@@ -89,23 +93,21 @@ impl Shared {
         }
     }
 
+    /// Whether somebody waits for messages.
+    pub(super) fn is_wanted(&self) -> bool {
+        let team = self.team.as_ref().is_some_and(|team| !team.is_empty());
+        !self.members.is_empty() || !self.takers.is_empty() || team
+    }
+
     fn is_unused(&self) -> bool {
         let idle = self.cursor.as_ref().is_none_or(SharedCursor::is_idle);
-        self.members.is_empty()
-            && self.takers.is_empty()
-            && !self.reading
-            && idle
-            && self.confirms.is_empty()
+        !self.is_wanted() && !self.reading && idle && self.confirms.is_empty()
     }
 
     /// Whether nobody waits for anything, and only what came back keeps it in memory.
     fn is_resting(&self) -> bool {
         let at_rest = self.cursor.as_ref().is_some_and(SharedCursor::is_resting);
-        self.members.is_empty()
-            && self.takers.is_empty()
-            && !self.reading
-            && self.confirms.is_empty()
-            && at_rest
+        !self.is_wanted() && !self.reading && self.confirms.is_empty() && at_rest
     }
 
     fn unwritten(&self) -> Unwritten {
@@ -182,6 +184,7 @@ impl Shard {
             if let Some(shared) = state.shared.get_mut(key) {
                 shared.ready = false;
             }
+            self.hand_out_team(state, key);
             self.serve_takers(state, key);
             while self.hand_out_one(state, key) {}
             self.shared_settled(state, key);
@@ -289,7 +292,7 @@ impl Shard {
         0
     }
 
-    fn forget_shared(&self, state: &mut State, key: SharedKey) {
+    pub(super) fn forget_shared(&self, state: &mut State, key: SharedKey) {
         let Some(Shared { plan, .. }) = state.shared.remove(key) else { return };
         state.shared_by_plan.remove(&plan);
         if let Some(live) = state.live.get_mut(&plan.channel) {

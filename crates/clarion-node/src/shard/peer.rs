@@ -9,12 +9,14 @@ mod give;
 mod publish;
 mod retained;
 mod server_topics;
+mod share;
 mod stored;
 mod subscribe;
 mod wills;
 
 pub(crate) use publish::PeerReply;
 pub(super) use publish::Publishing;
+pub(super) use share::{HandOut, News, Team};
 pub(super) use wills::Wills;
 
 use super::confirm::FINISH;
@@ -32,6 +34,7 @@ use clarion_core::port::peer::{Ask, Receipt};
 use clarion_core::{Millis, Refusal};
 use give::Queue;
 use retained::Owed;
+use share::ShareSub;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -49,6 +52,10 @@ pub(super) struct PeerState {
     /// What was said and is not handled: the beginning of a packet, or packets that must wait.
     tail: Vec<u8>,
     subs: Vec<OwnSub>,
+    /// Its places in groups.
+    shares: Vec<ShareSub>,
+    /// One of them waits for room.
+    shares_wait: bool,
     /// Deliveries that wait for a place in the window.
     queue: Option<Box<Queue>>,
     /// Publishes whose outcome is not told yet, in order.
@@ -320,6 +327,7 @@ impl Shard {
             self.ask_pages(state, key);
         }
         self.ask_log_pages(state, key);
+        self.shares_go_on(state, key);
     }
 
     /// A peer has ended its connection, or has been told why it ends. Who ends in order finds all that he acked committed.

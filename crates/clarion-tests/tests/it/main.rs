@@ -34,5 +34,6 @@ mod readers;
 mod retained;
 mod sessions;
 mod stop;
+mod stored_sessions;
 mod streams;
 mod tidy;

@@ -1,11 +1,12 @@
 //! Durable sessions of MQTT: what a client that is away, was cut off or whose server died gets when it is back.
 //!
 //! `scenarios`: what the specifications say · `traps`: what is easily lost, doubled or mixed up on the way · `shared`:
-//! `$share` with durable members · `crash`: rounds with clients that others wrote, SIGKILL in each · `faults`: a disk that is
-//! slow, fails, is full, or loses its power. Must not know: the server's codec, the store's files.
+//! `$share` with durable members, as MQTT has it · `groups`: the same, as it is made · `crash`: rounds with clients that others
+//! wrote, SIGKILL in each · `faults`: a disk that is slow, fails, is full, or loses its power. Must not know: the server's codec, the store's files.
 
 mod crash;
 mod faults;
+mod groups;
 mod scenarios;
 mod shared;
 mod traps;

@@ -3,7 +3,7 @@
 use crate::api::Stream;
 use clarion_tests::{
     Server,
-    mqtt::{Client, Message, Version, prop},
+    mqtt::{Client, Message, Options, Version, prop},
     raw::{Answer, Connection, request},
 };
 use serde_json::{Value, json};
@@ -200,6 +200,10 @@ fn sample(
     Sample { method, path, target: target.into(), body, status }
 }
 
+fn move_to(to: &Value) -> Option<Value> {
+    Some(json!({ "filter": "k/#", "to": to }))
+}
+
 const PUBLISH: &str = "/api/v1/publish";
 const BATCH: &str = "/api/v1/publish/batch";
 const ACK: &str = "/api/v1/ack";
@@ -220,6 +224,9 @@ const DEAD: &str = "/api/v1/channels/{address}/dead";
 const PUT_BACK: &str = "/api/v1/channels/{address}/dead/put-back";
 const RETAINED: &str = "/api/v1/retained";
 const ONE_RETAINED: &str = "/api/v1/retained/{topic}";
+const STORED: &str = "/api/v1/stored-sessions";
+const ONE_STORED: &str = "/api/v1/stored-sessions/{client_id}";
+const MOVE: &str = "/api/v1/stored-sessions/{client_id}/move";
 const PROTO: &str = "/proto/{name}";
 const PACKAGE_PROTO: &str = "/proto/{package}/{version}/{name}";
 
@@ -276,6 +283,15 @@ fn samples(message: &str, token: &str, session: &str) -> Vec<Sample> {
         sample("delete", RETAINED, "/api/v1/retained?topic=r/1", None, 404),
         sample("delete", ONE_RETAINED, "/api/v1/retained/r%2F2", None, 204),
         sample("delete", ONE_RETAINED, "/api/v1/retained/%2B", None, 400),
+        sample("get", STORED, "/api/v1/stored-sessions?limit=1", None, 200),
+        sample("get", STORED, "/api/v1/stored-sessions?limit=0", None, 400),
+        sample("get", ONE_STORED, "/api/v1/stored-sessions/kept", None, 200),
+        sample("get", ONE_STORED, "/api/v1/stored-sessions/none", None, 404),
+        sample("post", MOVE, "/api/v1/stored-sessions/kept/move", move_to(&json!("latest")), 200),
+        sample("post", MOVE, "/api/v1/stored-sessions/kept/move", move_to(&json!(1)), 200),
+        sample("post", MOVE, "/api/v1/stored-sessions/kept/move", move_to(&json!(0)), 400),
+        sample("delete", ONE_STORED, "/api/v1/stored-sessions/kept", None, 204),
+        sample("delete", ONE_STORED, "/api/v1/stored-sessions/kept", None, 404),
         sample("get", "/healthz", "/healthz", None, 200),
         sample("get", "/readyz", "/readyz", None, 200),
         sample("get", "/metrics", "/metrics", None, 200),
@@ -339,6 +355,11 @@ fn every_operation_answers_as_documented() {
         let rich = Message::new(topic, "x").qos(1).retained().with(prop::message_expiry(99_u32));
         assert!(writer.publish_as(rich) < 0x80);
     }
+    let kept = Options::new(Version::V5, "kept").clean(false).with(prop::session_expiry(99_u32));
+    let mut kept = kept.user("u").connect(server.listener("mqtt"));
+    assert_eq!(kept.subscribe(&[("k/#", 1), ("k/0", 0)]), [1, 0]);
+    kept.disconnect();
+    assert_eq!(writer.publish("k/1", "x", 1), 0);
     let id = message["id"].as_str().expect("an id");
     let mut answered: BTreeMap<(String, String), BTreeSet<u16>> = BTreeMap::new();
     let job = json!({ "address": "queue:q", "text": "x" });

@@ -336,9 +336,15 @@ pub struct StatusResponse {
     pub created_at: u64,
     #[prost(uint64, optional, tag = "7")]
     pub expires_at: ::core::option::Option<u64>,
-    /// For a user's message, each device.
+    /// For a user's message, each of his devices; for one on a topic, each device that reads the topic.
     #[prost(message, repeated, tag = "8")]
     pub devices: ::prost::alloc::vec::Vec<DeviceAck>,
+    /// For a message on a topic, each stored session that reads it, by name or by a filter.
+    #[prost(message, repeated, tag = "9")]
+    pub sessions: ::prost::alloc::vec::Vec<SessionAck>,
+    /// There are more readers than were looked at.
+    #[prost(bool, tag = "10")]
+    pub more: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeviceAck {
@@ -347,6 +353,21 @@ pub struct DeviceAck {
     #[prost(bool, tag = "2")]
     pub acked: bool,
     #[prost(uint64, optional, tag = "3")]
+    pub acked_at: ::core::option::Option<u64>,
+    /// Whose it is.
+    #[prost(string, tag = "4")]
+    pub user: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SessionAck {
+    #[prost(string, tag = "1")]
+    pub client_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub user: ::prost::alloc::string::String,
+    /// On each of its subscriptions that the message is for.
+    #[prost(bool, tag = "3")]
+    pub acked: bool,
+    #[prost(uint64, optional, tag = "4")]
     pub acked_at: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -491,6 +512,184 @@ pub struct DeleteRetainedRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeleteRetainedResponse {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredSessionsRequest {
+    /// Only this user's; empty = all.
+    #[prost(string, tag = "1")]
+    pub user: ::prost::alloc::string::String,
+    /// Above this client id: `next` of the answer before.
+    #[prost(string, tag = "2")]
+    pub after: ::prost::alloc::string::String,
+    /// 1 to 1,000; 0 = 100.
+    #[prost(uint32, tag = "3")]
+    pub limit: u32,
+}
+/// A session that outlives its connections.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredSession {
+    #[prost(string, tag = "1")]
+    pub client_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub user: ::prost::alloc::string::String,
+    /// Its client is connected.
+    #[prost(bool, tag = "3")]
+    pub attached: bool,
+    #[prost(uint64, tag = "4")]
+    pub created_at: u64,
+    /// When its last connection ended; absent while it is attached.
+    #[prost(uint64, optional, tag = "5")]
+    pub ended_at: ::core::option::Option<u64>,
+    /// Seconds that it lives without a connection; 4294967295 = for ever.
+    #[prost(uint32, tag = "6")]
+    pub expiry_s: u32,
+    /// When it ends if nobody comes.
+    #[prost(uint64, optional, tag = "7")]
+    pub expires_at: ::core::option::Option<u64>,
+    /// How many it has.
+    #[prost(uint32, tag = "8")]
+    pub subscriptions: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StoredSessionsResponse {
+    /// In the order of their client ids; may be fewer than asked for, even none, while there are more.
+    #[prost(message, repeated, tag = "1")]
+    pub sessions: ::prost::alloc::vec::Vec<StoredSession>,
+    /// Go on with this as `after`; empty at the end.
+    #[prost(string, tag = "2")]
+    pub next: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InspectSessionRequest {
+    #[prost(string, tag = "1")]
+    pub client_id: ::prost::alloc::string::String,
+    /// Subscriptions from this place on: `next` of the answer before.
+    #[prost(uint32, tag = "2")]
+    pub from: u32,
+    /// 1 to 1,000 subscriptions; 0 = 100.
+    #[prost(uint32, tag = "3")]
+    pub limit: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SessionSubscription {
+    /// Without `$share/<group>/`.
+    #[prost(string, tag = "1")]
+    pub filter: ::prost::alloc::string::String,
+    /// The group of a shared one.
+    #[prost(string, tag = "2")]
+    pub share: ::prost::alloc::string::String,
+    /// It is the user's feed, which a device's cursors read.
+    #[prost(bool, tag = "3")]
+    pub feed: bool,
+    #[prost(uint32, tag = "4")]
+    pub qos: u32,
+    #[prost(bool, tag = "5")]
+    pub no_local: bool,
+    #[prost(bool, tag = "6")]
+    pub retain_as_published: bool,
+    /// Its subscription identifier; 0 = none.
+    #[prost(uint32, tag = "7")]
+    pub id: u32,
+    /// When it was made; absent while that is being stored.
+    #[prost(uint64, optional, tag = "8")]
+    pub since: ::core::option::Option<u64>,
+    /// The log that it reads by a cursor of its own; empty = none.
+    #[prost(string, tag = "9")]
+    pub channel: ::prost::alloc::string::String,
+    /// It has ended, and gives what was published before.
+    #[prost(message, optional, tag = "10")]
+    pub tail: ::core::option::Option<SubscriptionTail>,
+    /// How far its log is read.
+    #[prost(message, optional, tag = "11")]
+    pub cursor: ::core::option::Option<SubscriptionCursor>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SubscriptionTail {
+    /// When it ended; absent while that is being stored.
+    #[prost(uint64, optional, tag = "1")]
+    pub at: ::core::option::Option<u64>,
+    /// The last seq of its log that is for it.
+    #[prost(uint64, tag = "2")]
+    pub until: u64,
+    /// It gives all of that; else only what another subscription of the session matches too.
+    #[prost(bool, tag = "3")]
+    pub all: bool,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SubscriptionCursor {
+    #[prost(uint32, tag = "1")]
+    pub epoch: u32,
+    /// Everything up to here is acked.
+    #[prost(uint64, tag = "2")]
+    pub acked: u64,
+    /// The log's last seq; of a subscription that has ended, the last one that is for it.
+    #[prost(uint64, tag = "3")]
+    pub head: u64,
+    /// Seqs up to there that are kept and not acked.
+    #[prost(uint64, tag = "4")]
+    pub backlog: u64,
+    /// Seqs that the log kept no longer before they were acked.
+    #[prost(uint64, tag = "5")]
+    pub lost: u64,
+    /// Age of the oldest message that is not acked.
+    #[prost(uint64, optional, tag = "6")]
+    pub lag_ms: ::core::option::Option<u64>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct InspectSessionResponse {
+    #[prost(message, optional, tag = "1")]
+    pub session: ::core::option::Option<StoredSession>,
+    /// Deliveries that are out.
+    #[prost(uint32, tag = "2")]
+    pub in_flight_qos1: u32,
+    #[prost(uint32, tag = "3")]
+    pub in_flight_qos2: u32,
+    /// QoS 2 publishes of its client that are not over.
+    #[prost(uint32, tag = "4")]
+    pub inbound_qos2: u32,
+    /// Filters whose retained messages it has not been given in full.
+    #[prost(uint32, tag = "5")]
+    pub retained_owed: u32,
+    #[prost(message, repeated, tag = "6")]
+    pub subscriptions: ::prost::alloc::vec::Vec<SessionSubscription>,
+    /// Go on with this as `from`; absent at the end.
+    #[prost(uint32, optional, tag = "7")]
+    pub next: ::core::option::Option<u32>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteSessionRequest {
+    #[prost(string, tag = "1")]
+    pub client_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteSessionResponse {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MoveCursorRequest {
+    #[prost(string, tag = "1")]
+    pub client_id: ::prost::alloc::string::String,
+    /// The filter of one of its subscriptions.
+    #[prost(string, tag = "2")]
+    pub filter: ::prost::alloc::string::String,
+    /// FROM_EARLIEST, FROM_LATEST or FROM_SEQ.
+    #[prost(enumeration = "From", tag = "3")]
+    pub to: i32,
+    /// With FROM_SEQ, the seq that comes next.
+    #[prost(uint64, tag = "4")]
+    pub seq: u64,
+    /// Close the session if it is attached, instead of refusing.
+    #[prost(bool, tag = "5")]
+    pub force: bool,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MoveCursorResponse {
+    #[prost(uint32, tag = "1")]
+    pub epoch: u32,
+    /// Everything up to here counts as acked.
+    #[prost(uint64, tag = "2")]
+    pub acked: u64,
+    /// The log's last seq.
+    #[prost(uint64, tag = "3")]
+    pub head: u64,
+}
 /// How safe a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

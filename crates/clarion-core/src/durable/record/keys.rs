@@ -11,6 +11,7 @@ pub const SESSIONS: &[u8] = b"session/";
 pub const GONE: &[u8] = b"gone/";
 /// Before the client ids of all stored wills.
 pub const WILLS: &[u8] = b"will/";
+const CLIENTS: &[u8] = b"client/";
 const SUBS: &[u8] = b"subs/";
 const WINDOW: &[u8] = b"window/";
 const OWED: &[u8] = b"owed/";
@@ -33,6 +34,11 @@ pub fn session_key(client_id: &str) -> Option<Bytes> {
 /// The client id of [`session_key`].
 pub fn parse_session_key(key: &[u8]) -> Option<&str> {
     std::str::from_utf8(key.strip_prefix(SESSIONS)?).ok().filter(|id| !id.is_empty())
+}
+
+/// Whose session a number is: it holds the client id.
+pub fn client_key(number: u64) -> Bytes {
+    numbered(CLIENTS, number, &[])
 }
 
 /// A will by its client id; `None` = such a client id can have none.

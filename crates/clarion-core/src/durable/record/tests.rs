@@ -128,4 +128,5 @@ fn keys_say_what_they_are_of() {
     assert_eq!(parse_chunk_key(&window_key(7)), None);
     assert_eq!(parse_chunk_key(&chunks_prefix(7)), None);
     assert_ne!(window_key(7), owed_key(7));
+    assert_ne!(client_key(7), window_key(7));
 }

@@ -25,6 +25,8 @@ impl PeerState {
             turn,
             tail: Vec::new(),
             subs: Vec::new(),
+            shares: Vec::new(),
+            shares_wait: false,
             queue: None,
             answers: VecDeque::new(),
             feed: plan.feed.take().map(Box::new),

@@ -4,11 +4,13 @@
 //! the queue is bounded, and what it does not take is counted. Must not know: how matching filters are found.
 
 use super::PeerState;
+use super::share::FIRST_SHARE;
 use super::stored::{FIRST_LOG, Stored};
 use crate::metrics::ShardCounters;
 use crate::shard::deliver::{SHARE_ABOVE, list_dirty, make_outbox_room};
-use crate::shard::live::TopicEntry;
+use crate::shard::live::{LogEntry, TopicEntry};
 use crate::shard::session::{Role, Session};
+use crate::shard::slab::Slab;
 use crate::shard::{SessionKey, Shard, ShardContext, State};
 use crate::shares::{Member, Picked, ShareName};
 use clarion_core::port::peer::{Delivery, Gave, Place, SubOptions};
@@ -214,9 +216,13 @@ impl Shard {
         let giving = self.giving(state);
         let stored = !message.is_live();
         let State { live, filters, sessions, dirty, matched, .. } = state;
-        let exact = live.get(&message.channel).map_or(&[][..], |live| &live.topics);
+        let exact = live.get(&message.channel);
         matched.clear();
         filters.matches(message.channel.id(), |entries| matched.extend_from_slice(entries));
+        // What is stored comes by the logs themselves.
+        let logs = exact.filter(|_| !stored).map_or(&[][..], |live| &live.logs);
+        matched.extend(logs.iter().filter_map(|log| by_log(sessions, log)));
+        let exact = exact.map_or(&[][..], |live| &live.topics);
         let mut delivered = 0;
         let mut to = |entries: &[TopicEntry]| {
             let Some(session) = sessions.at_mut(entries[0].session) else { return };
@@ -285,7 +291,11 @@ impl Shard {
         let channel =
             acked.and_then(|place| Some(session.subs.get(place.log as usize)?.channel.clone()));
         if let Some(place) = acked.filter(|place| place.log >= FIRST_LOG) {
-            self.log_freed(state, key, place, exactly_once);
+            if place.log >= FIRST_SHARE {
+                self.share_freed(state, key, place);
+            } else {
+                self.log_freed(state, key, place, exactly_once);
+            }
             self.drain_queue(state, key);
             return self.mark_dirty(state, key);
         }
@@ -324,6 +334,12 @@ impl Shard {
             }
         }
     }
+}
+
+/// The subscription behind a log of a topic.
+fn by_log(sessions: &mut Slab<Session>, log: &LogEntry) -> Option<TopicEntry> {
+    let options = Stored::of(sessions.at_mut(log.session)?)?.options(log.slot)?;
+    Some(TopicEntry { session: log.session, options, durable: true })
 }
 
 /// Whether a session gets what is stored on this topic by a log of its.

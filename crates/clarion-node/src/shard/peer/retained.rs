@@ -43,6 +43,11 @@ pub(super) struct Owed {
 type OwedFilter = (Box<str>, SubOptions, Option<Bytes>);
 
 impl Owed {
+    /// How many filters: those that wait, and the one that is being read.
+    pub(super) fn filters(&self) -> usize {
+        self.filters.len() + 1
+    }
+
     /// A change of a retained message found no room.
     pub(super) fn miss(&mut self, topic: &str) {
         if self.missed.len() < MISSED_MAX {

@@ -10,12 +10,15 @@ mod end;
 mod flush;
 mod give;
 mod inbound;
+mod kept;
 mod pages;
 mod replay;
 mod resume;
 mod subscribe;
+mod view;
 
 pub(in crate::shard) use inbound::Once;
+pub(super) use kept::kept_name;
 pub(in crate::shard) use subscribe::Settling;
 
 use super::PeerState;
@@ -25,10 +28,11 @@ use crate::shard::{SessionKey, Shard, State};
 use clarion_core::durable::commits::WindowCommits;
 use clarion_core::durable::inbound::Inbounds;
 use clarion_core::durable::record::SessionRecord;
-use clarion_core::durable::subs::{Merged, Subs};
-use clarion_core::port::peer::Place;
+use clarion_core::durable::subs::{Merged, StoredSub, Subs};
+use clarion_core::port::peer::{Place, SubOptions};
 use clarion_core::subscription::Subscription;
 use clarion_core::{Address, Cursor, Epoch, Message, Seq};
+use kept::Kept;
 use replay::Replay;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -37,6 +41,8 @@ use std::sync::Arc;
 pub(super) const FIRST_LOG: u32 = 2;
 /// The number of the first log that only what is out stands in.
 const FIRST_ORPHAN: u32 = 1 << 24;
+/// The number of the first log that the session has by a group: above are those of the groups themselves.
+const FIRST_KEPT: u32 = 1 << 30;
 /// Where others have a group, a subscription to a user's topic has this: it is his feed, which a device's cursors read.
 const FEED: &str = "";
 /// QoS 2 deliveries of one session that are not over (design §1.8).
@@ -108,6 +114,7 @@ pub(in crate::shard) struct Stored {
     turn: u16,
     /// Unsubscribed, but not at their end.
     tails: usize,
+    kept: Kept,
     /// Logs, and keys of retained messages, that only what is out stands in.
     orphans: HashMap<u32, Box<str>>,
     last_orphan: u32,
@@ -141,8 +148,12 @@ pub(in crate::shard) struct Stored {
 
 /// What is being written.
 struct Flight {
+    /// So many of those that are held.
+    held: usize,
     logs: Vec<(u32, u16)>,
     window: bool,
+    /// Logs whose hold changes.
+    pins: Vec<Address>,
     owed: bool,
 }
 
@@ -160,6 +171,11 @@ impl Stored {
     /// Its number.
     pub(in crate::shard) fn number(&self) -> u64 {
         self.record.number
+    }
+
+    /// Its subscriptions, by slot.
+    pub(super) fn subs(&self) -> impl Iterator<Item = (u32, &StoredSub)> {
+        self.subs.iter()
     }
 
     /// Who has its client id.
@@ -191,6 +207,9 @@ impl Stored {
 
     /// What was out is over; it counts as acked.
     fn over(&mut self, place: Place) {
+        if place.log >= FIRST_KEPT {
+            return;
+        }
         if place.log >= FIRST_ORPHAN {
             return self.step_over(place.log);
         }
@@ -220,8 +239,8 @@ impl Stored {
     /// The number of a log that only what is out stands in.
     fn orphan(&mut self, name: &str) -> u32 {
         loop {
-            let next = self.last_orphan.wrapping_add(1);
-            self.last_orphan = next.max(FIRST_ORPHAN);
+            let next = self.last_orphan + 1;
+            self.last_orphan = if next < FIRST_KEPT { next } else { FIRST_ORPHAN };
             if !self.orphans.contains_key(&self.last_orphan) {
                 self.orphans.insert(self.last_orphan, name.into());
                 return self.last_orphan;
@@ -242,6 +261,11 @@ impl Stored {
     /// Whether something is to be written, sooner or later.
     fn has_unwritten(&self) -> bool {
         !self.dirty.is_empty() || self.window_dirty || self.owed_dirty
+    }
+
+    /// How a subscription wants its messages.
+    pub(super) fn options(&self, slot: u32) -> Option<SubOptions> {
+        self.subs.get(slot).map(|sub| sub.options)
     }
 
     /// Whether it has subscribed to this filter, for itself.

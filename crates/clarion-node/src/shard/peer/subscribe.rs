@@ -8,7 +8,6 @@ use super::{OwnSub, PeerState};
 use crate::shard::live::TopicEntry;
 use crate::shard::session::Session;
 use crate::shard::{SessionKey, Shard, State};
-use crate::shares::Member;
 use clarion_core::port::peer::{RetainHandling, SubOptions, Subscribe, Unsubscribe};
 use clarion_core::topic;
 use std::rc::Rc;
@@ -95,7 +94,6 @@ impl Shard {
         let Some(peer) = state.sessions.get_mut(key).and_then(PeerState::of) else { return };
         if !peer.has_sub(&filter) {
             peer.subs.push(OwnSub { filter, share: None });
-            self.context.counters.peer_subscriptions.add(1);
         }
     }
 
@@ -115,11 +113,9 @@ impl Shard {
     ) {
         let TopicSub { filter, share, options, durable } = topic;
         let (filter, options, index) = (&**filter, *options, self.context.index);
-        self.context.counters.peer_subscriptions.add(u64::from(!known));
         if let Some(share) = share {
-            let member = Member { shard: index, key, options };
-            self.context.interest.shares(|shares| shares.join(filter, share, member));
-            return;
+            self.context.counters.peer_subscriptions.add(u64::from(!known));
+            return self.enter_share(state, key, (filter, share), options);
         }
         let entry = TopicEntry { session: key.index, options, durable: *durable };
         let entries = if topic::is_wildcard(filter) {
@@ -135,7 +131,10 @@ impl Shard {
         let known = if known { Some(entries.iter_mut()) } else { None };
         match known.and_then(|mut all| all.find(|known| known.session == entry.session)) {
             Some(known) => *known = entry,
-            None => entries.push(entry),
+            None => {
+                self.context.counters.peer_subscriptions.add(1);
+                entries.push(entry);
+            }
         }
     }
 
@@ -192,11 +191,13 @@ impl Shard {
         share: Option<&str>,
     ) {
         let index = self.context.index;
-        self.context.counters.peer_subscriptions.sub(1);
+        let counter = &self.context.counters.peer_subscriptions;
         if let Some(share) = share {
-            self.context.interest.shares(|shares| shares.leave(filter, share, (index, key)));
+            counter.sub(1);
+            self.leave_share(state, key, (filter, share));
         } else if topic::is_wildcard(filter) {
             let Some(entries) = state.filters.get_mut(filter) else { return };
+            counter.sub(1);
             entries.retain(|entry| entry.session != key.index);
             if entries.is_empty() {
                 state.filters.remove(filter);
@@ -206,6 +207,7 @@ impl Shard {
             && let Some(live) = state.live.get_mut(&channel)
         {
             if let Some(at) = live.topics.iter().position(|entry| entry.session == key.index) {
+                counter.sub(1);
                 live.topics.swap_remove(at);
             }
             state.live.tidy(&channel, &self.context);

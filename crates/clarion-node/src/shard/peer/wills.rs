@@ -56,13 +56,17 @@ impl Shard {
         let stored = peer.stored.take();
         let unit = self.will_unit(state, peer, stored.as_deref(), will);
         match (stored, last) {
-            (Some(stored), Some(of)) => {
-                let (outs, expiry_s) = (of.outs(true), of.expiry_s());
+            (Some(mut stored), Some(of)) => {
+                let (mut outs, expiry_s) = (of.outs(true), of.expiry_s());
+                let shares = std::mem::take(&mut peer.shares);
+                let kept = Some((&mut *stored, &mut outs)).filter(|_| expiry_s > 0);
+                self.end_shares(state, shares, kept);
                 self.leave_stored(state, key, &stored);
                 self.end_stored((stored, &outs, expiry_s), unit, None);
             }
             _ => self.write_will(unit, peer.will.take().map(|own| own.guard as Hold)),
         }
+        self.end_shares(state, std::mem::take(&mut peer.shares), None);
         peer.owed = None;
         self.context.mailbox.nudge();
     }

@@ -92,6 +92,10 @@ fn missing_and_wrong_keys() {
             ("GET", "/api/v1/retained"),
             ("DELETE", "/api/v1/retained?topic=a"),
             ("DELETE", "/api/v1/retained/a"),
+            ("GET", "/api/v1/stored-sessions"),
+            ("GET", "/api/v1/stored-sessions/a"),
+            ("DELETE", "/api/v1/stored-sessions/a"),
+            ("POST", "/api/v1/stored-sessions/a/move"),
             ("GET", "/api/v1/channels/user:a/dead"),
             ("POST", "/api/v1/channels/user:a/dead/put-back"),
         ] {
@@ -127,6 +131,28 @@ fn retained_messages_are_for_administrators_of_everything() {
     }
     assert_eq!(call(at, "GET", "/api/v1/retained", &bearer("admin"), "").status, 200);
     let missing = call(at, "DELETE", "/api/v1/retained/a", &bearer("admin"), "");
+    assert_name(&missing, (404, "not_found"));
+}
+
+#[test]
+fn stored_sessions_are_for_administrators_of_everything() {
+    let server = server();
+    let at = server.addr();
+    let body = r#"{"filter": "a", "to": 1}"#;
+    // Whoever administers one user only does not administer them.
+    for key in ["reader", "writer", "alice"] {
+        for (method, target, body) in [
+            ("GET", "/api/v1/stored-sessions", ""),
+            ("GET", "/api/v1/stored-sessions?user=alice", ""),
+            ("GET", "/api/v1/stored-sessions/a", ""),
+            ("DELETE", "/api/v1/stored-sessions/a", ""),
+            ("POST", "/api/v1/stored-sessions/a/move", body),
+        ] {
+            assert_name(&call(at, method, target, &bearer(key), body), FORBIDDEN);
+        }
+    }
+    assert_eq!(call(at, "GET", "/api/v1/stored-sessions", &bearer("admin"), "").status, 200);
+    let missing = call(at, "DELETE", "/api/v1/stored-sessions/a", &bearer("admin"), "");
     assert_name(&missing, (404, "not_found"));
 }
 

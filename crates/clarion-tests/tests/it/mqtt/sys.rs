@@ -5,7 +5,7 @@ use crate::{
     mqtt::{broker::Broker, versions},
 };
 use clarion_tests::{
-    mqtt::{Client, Filter, Message, Options, Version},
+    mqtt::{Client, Filter, Message, Options, Version, prop},
     wait_for,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +21,11 @@ const CONNECTED: &str = "$SYS/broker/clients/connected";
 const UPTIME: &str = "$SYS/broker/uptime";
 
 fn telling() -> Broker {
-    Broker::with(&[("mqtt.sys_interval", "20ms"), ("node.shards", "2")])
+    Broker::with(&[
+        ("mqtt.sys_interval", "20ms"),
+        ("node.shards", "2"),
+        ("store.sweep_interval", "100ms"),
+    ])
 }
 
 /// What a new subscriber of everything is given at once.
@@ -173,7 +177,8 @@ fn the_documented_topics_are_those_that_are_told() {
     let mut told = BTreeSet::new();
     wait_for("loads", || {
         told.extend(values(&broker, Version::V5).into_keys());
-        told.contains("$SYS/broker/load/bytes/sent/15min")
+        let last = ["load/bytes/sent/15min", "clients/total"];
+        last.iter().all(|name| told.contains(&format!("$SYS/broker/{name}")))
     });
     let text = include_str!("../../../../../docs/mqtt.md");
     let documented: BTreeSet<String> = text
@@ -182,6 +187,27 @@ fn the_documented_topics_are_those_that_are_told() {
         .map(ToOwned::to_owned)
         .collect();
     assert_eq!(told, documented);
+}
+
+#[test]
+fn sessions_without_a_connection_are_told() {
+    let broker = telling();
+    let kept = |id: &str, seconds: u32| {
+        let options = Options::new(Version::V5, id).clean(false);
+        options.with(prop::session_expiry(seconds)).connect(broker.at())
+    };
+    kept("away", 1000).disconnect();
+    kept("short", 1).disconnect();
+    let _there = kept("there", 1000);
+    let _clean = broker.client(Version::V5, "clean");
+    // Who asks is there, too.
+    let expected = [("total", "4"), ("disconnected", "1"), ("expired", "1"), ("connected", "3")];
+    wait_for("the numbers", || {
+        let told = values(&broker, Version::V5);
+        expected.iter().all(|(name, value)| {
+            told.get(&format!("$SYS/broker/clients/{name}")).is_some_and(|told| told == value)
+        })
+    });
 }
 
 #[test]

@@ -30,6 +30,7 @@ impl Stored {
                 self.ack(slot, place.seq);
             }
         }
+        let held = self.flight.as_ref().map_or(0, |flight| flight.held);
         if let Some(flight) = self.flight.take() {
             // Whether that is committed is not known here; written twice is as good.
             self.fly_again(flight);
@@ -48,6 +49,7 @@ impl Stored {
         if !moves.is_empty() {
             units.push(Unit::Ack { reader: Reader::session(number), moves });
         }
+        self.kept_units(held, outs, &mut units);
         units.push(self.owed_unit(&[]));
         let window = self.window(outs);
         let window_key = record::window_key(number);
@@ -73,9 +75,11 @@ impl Shard {
             return false;
         }
         let (Some(of), Some(deadline)) = (outlet.peer(), peer.finish_by) else { return false };
-        let (outs, expiry_s) = (of.outs(true), of.expiry_s());
-        let Some(stored) = peer.stored.take() else { return false };
+        let (mut outs, expiry_s) = (of.outs(true), of.expiry_s());
+        let Some(mut stored) = peer.stored.take() else { return false };
+        let shares = std::mem::take(&mut peer.shares);
         session.finishing = true;
+        self.end_shares(state, shares, Some((&mut *stored, &mut outs)).filter(|_| expiry_s > 0));
         self.leave_stored(state, key, &stored);
         self.end_stored((stored, &outs, expiry_s), None, Some(key));
         state.timers.arm(key, deadline);
@@ -101,6 +105,7 @@ impl Shard {
         will: Option<Unit>,
         leaves: Option<SessionKey>,
     ) {
+        self.context.counters.stored_attached.sub(1);
         let client = stored.guard.client().clone();
         let mut units = stored.last_units(&client, outs, expiry_s, self.seen.get());
         units.extend(will);

@@ -3,7 +3,7 @@
 //! Invariants: one flush of a session is under way at a time; cursors go in front of the window, since what the window leaves out
 //! must be acked; a failed flush is tried again and nothing goes out for it. Must not know: how packets look.
 
-use super::{FIRST_LOG, FIRST_ORPHAN, Flight, Held, Stored};
+use super::{FIRST_KEPT, FIRST_LOG, FIRST_ORPHAN, Flight, Held, Stored};
 use crate::committer::{Flusher, Reply};
 use crate::sessions::{delete, put};
 use crate::shard::deliver::list_dirty;
@@ -52,6 +52,9 @@ impl Stored {
     }
 
     pub(super) fn log_name(&self, log: u32) -> Option<&str> {
+        if log >= FIRST_KEPT {
+            return self.kept_name_of(log);
+        }
         if log >= FIRST_ORPHAN {
             return self.orphans.get(&log).map(|name| &**name);
         }
@@ -79,7 +82,9 @@ impl Stored {
             units.push(self.owed_unit(&[]));
         }
         let window = std::mem::take(&mut self.window_dirty);
+        let mut pins = Vec::new();
         if window {
+            pins = self.kept_units(self.held.len(), outs, &mut units);
             let key = record::window_key(number);
             let record = self.window(outs);
             units.push(if record.outs.is_empty() {
@@ -89,7 +94,8 @@ impl Stored {
             });
         }
         self.commits.begin();
-        self.flight = Some(Flight { logs, window, owed });
+        let held = self.held.len();
+        self.flight = Some(Flight { held, logs, window, pins, owed });
         units
     }
 }
@@ -160,8 +166,10 @@ impl Shard {
                 self.context.trimmable.note(&log.channel);
             }
         }
+        self.pins_moved(&flight);
         let held: Vec<Held> =
             stored.held.drain(..allowed.send.len().min(stored.held.len())).collect();
+        let kept = Stored::kept_committed(session, &held, session.closing.is_none());
         if session.closing.is_none() {
             for one in held {
                 self.give_held(&giving, session, one);
@@ -174,11 +182,10 @@ impl Shard {
             }
         }
         list_dirty(session, &mut state.dirty);
+        self.tell_for_good(state, kept);
         self.context.mailbox.nudge();
         self.list_stored(state, key);
-        for (slot, _) in flight.logs {
-            self.tail_moved(state, key, slot);
-        }
+        self.tail_moved(state, key);
     }
 
     /// A held delivery is committed and goes out.
@@ -232,9 +239,7 @@ impl Shard {
         self.context.counters.acks.add(1);
         list_dirty(session, &mut state.dirty);
         self.list_stored(state, key);
-        if let Some(slot) = place.log.checked_sub(FIRST_LOG) {
-            self.tail_moved(state, key, slot);
-        }
+        self.tail_moved(state, key);
     }
 }
 
@@ -249,6 +254,7 @@ impl Stored {
             }
         }
         self.window_dirty |= flight.window;
+        self.doubt_pins(flight.pins);
         self.owed_dirty |= flight.owed;
     }
 }

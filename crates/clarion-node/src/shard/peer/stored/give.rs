@@ -54,7 +54,12 @@ fn is_own(peer: &PeerState, message: &Message) -> bool {
 
 impl Giving<'_> {
     /// Whether a delivery of this QoS has room.
-    pub(super) fn has_log_room(&self, session: &mut Session, qos: u8, size: usize) -> bool {
+    pub(in crate::shard::peer) fn has_log_room(
+        &self,
+        session: &mut Session,
+        qos: u8,
+        size: usize,
+    ) -> bool {
         if qos > 0 && session.credit == Some(0) {
             return false;
         }
@@ -95,7 +100,8 @@ impl Giving<'_> {
         given
     }
 
-    pub(super) fn hold(
+    /// Holds a QoS 2 delivery until its number is committed.
+    pub(in crate::shard::peer) fn hold(
         &self,
         session: &mut Session,
         place: Place,
@@ -116,7 +122,7 @@ impl Giving<'_> {
     }
 
     /// Puts a delivery into the outbox, with its place, its number if it has one, and whether it may have been sent before.
-    pub(super) fn put_log(
+    pub(in crate::shard::peer) fn put_log(
         &self,
         session: &mut Session,
         message: &Message,
@@ -181,7 +187,7 @@ impl Shard {
         log: &Address,
         message: &Arc<Message>,
     ) {
-        if !state.live.get(log).is_some_and(|live| !live.logs.is_empty()) {
+        if state.live.get(log).is_none_or(|live| live.logs.is_empty()) {
             return;
         }
         let giving = self.giving(state);

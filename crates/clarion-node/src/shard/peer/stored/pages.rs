@@ -182,7 +182,7 @@ impl Shard {
         stored.queue(waiter.sub);
         list_dirty(session, dirty);
         self.list_stored(state, waiter.key);
-        self.tail_moved(state, waiter.key, waiter.sub);
+        self.tail_moved(state, waiter.key);
     }
 }
 

@@ -4,6 +4,7 @@
 //! Must not know: how packets look.
 
 use super::give::choose;
+use super::kept::{Kept, parse_kept};
 use super::{FEED, FIRST_LOG, FIRST_ORPHAN, Log, Stored};
 use crate::durable::Known;
 use crate::retained;
@@ -16,7 +17,7 @@ use clarion_core::durable::commits::{Again, WindowCommits, again};
 use clarion_core::durable::inbound::Inbounds;
 use clarion_core::durable::subs::{Choice, Merged, StoredSub, Subs};
 use clarion_core::port::outlet::CloseReason;
-use clarion_core::port::peer::{Out, OutState, Place, Resumed, Verdict};
+use clarion_core::port::peer::{Out, OutState, Place, Resumed, SubOptions, Verdict};
 use clarion_core::port::store::ReadRange;
 use clarion_core::{Address, Cursor, Message};
 use std::collections::{HashMap, VecDeque};
@@ -36,6 +37,7 @@ impl Stored {
             logs: Vec::new(),
             turn: 0,
             tails: 0,
+            kept: Kept::default(),
             orphans: HashMap::new(),
             last_orphan: FIRST_ORPHAN,
             replays: Vec::new(),
@@ -60,9 +62,11 @@ impl Stored {
         }
         let mut slots = HashMap::new();
         for (slot, sub, loaded) in subs {
-            if let Some(channel) = sub.channel().filter(|_| loaded.is_some()) {
-                slots.insert(channel.as_str().to_owned(), slot);
-                stored.set_log(slot, Some(Log::loaded(channel, loaded)));
+            if let Some((channel, loaded)) = loaded {
+                if !out.outs.is_empty() {
+                    slots.insert(channel.as_str().to_owned(), slot);
+                }
+                stored.set_log(slot, Some(Log::loaded(channel, &loaded)));
             }
             stored.tails += usize::from(sub.tail.is_some());
             stored.subs.put(slot, sub);
@@ -75,6 +79,7 @@ impl Stored {
             let name = out.logs.get(one.place.log as usize)?;
             let log = match slots.get(&**name) {
                 Some(slot) => slot + FIRST_LOG,
+                None if parse_kept(name).is_some() => stored.kept_log(name),
                 None => stored.orphan(name),
             };
             Some(Out { place: Place { log, ..one.place }, ..*one })
@@ -90,6 +95,7 @@ impl Stored {
                 }
             }
         }
+        stored.load_kept(&outs);
         stored.resending = !outs.is_empty();
         (stored, outs)
     }
@@ -108,8 +114,8 @@ impl Stored {
 }
 
 impl Log {
-    fn loaded(channel: Address, loaded: Option<LoadedLog>) -> Self {
-        let (epoch, cursor) = loaded.and_then(|log| log.cursor()).unwrap_or_default();
+    fn loaded(channel: Address, loaded: &LoadedLog) -> Self {
+        let (epoch, cursor) = loaded.cursor().unwrap_or_default();
         let mut log = Self::new(channel, cursor, 0);
         log.epoch = epoch;
         log
@@ -148,11 +154,13 @@ impl Shard {
                 Verdict::Gone => sub.options.check = true,
             }
         }
+        self.assure_groups(&stored);
         for (filter, options, after) in &owed.filters {
             stored.owe_again(filter, *options, after.clone());
         }
         if let Some(peer) = PeerState::of(session) {
             peer.stored = Some(Box::new(stored));
+            self.context.counters.stored_attached.add(1);
         }
         for slot in slots {
             self.enter_stored(state, key, slot);
@@ -289,7 +297,10 @@ impl Shard {
             let found = found.into_iter().find(|found| found.key == message);
             return Ok(found.and_then(|found| retained::decode(found.value)));
         }
-        let Ok(channel) = Address::parse_any(&name) else { return Ok(None) };
+        let kept = parse_kept(&name).map(|(_, channel)| channel);
+        let Some(channel) = kept.or_else(|| Address::parse_any(&name).ok()) else {
+            return Ok(None);
+        };
         let Place { epoch, seq, .. } = out.place;
         let range = ReadRange {
             channel,
@@ -333,19 +344,22 @@ impl Shard {
 
     fn way_again(&self, session: &mut Session, place: Place, message: &Message) -> Merged {
         let plain = Merged { qos: 2, retain_as_published: true, check: false, ids: Vec::new() };
+        let by = |options: SubOptions| Merged {
+            qos: options.qos,
+            retain_as_published: options.retain_as_published,
+            check: options.check,
+            ids: options.ids().to_vec(),
+        };
         let slot = place.log.checked_sub(FIRST_LOG).filter(|_| place.log < FIRST_ORPHAN);
-        let Some(slot) = slot else { return plain };
+        let Some(slot) = slot else {
+            let kept = Stored::of(session).and_then(|stored| stored.kept_options(place));
+            return kept.map_or(plain, by);
+        };
         match choose(session, slot, message) {
             Choice::Give(way) => way,
             Choice::Elsewhere => {
                 let sub = Stored::of(session).and_then(|stored| stored.subs.get(slot));
-                let Some(options) = sub.map(|sub| sub.options) else { return plain };
-                Merged {
-                    qos: options.qos,
-                    retain_as_published: options.retain_as_published,
-                    check: options.check,
-                    ids: options.ids().to_vec(),
-                }
+                sub.map_or(plain, |sub| by(sub.options))
             }
         }
     }

@@ -10,6 +10,7 @@ use crate::durable::{self, Asked, Known};
 use crate::sessions::{delete, put};
 use crate::shard::deliver::list_dirty;
 use crate::shard::live::LogEntry;
+use crate::shard::peer::share::Joining;
 use crate::shard::peer::subscribe::TopicSub;
 use crate::shard::session::Session;
 use crate::shard::{SessionKey, Shard, State};
@@ -19,7 +20,7 @@ use clarion_core::durable::subs::{PENDING, StoredSub, Subscribing, Tail};
 use clarion_core::port::outlet::CloseReason;
 use clarion_core::port::peer::{RetainHandling, SubOptions, Subscribe, Unsubscribe};
 use clarion_core::port::store::{Done, Reader, Unit};
-use clarion_core::{Address, Cursor, Epoch, Millis, Seq};
+use clarion_core::{Address, AddressKind, Cursor, Epoch, Millis, Seq};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -51,6 +52,7 @@ pub(in crate::shard) struct Change {
     enters: Vec<Address>,
     /// Logs that nobody of this session reads any more.
     leaves: Vec<Address>,
+    groups: Joining,
     /// What is retained and owed then.
     owed: Option<Unit>,
 }
@@ -80,6 +82,9 @@ impl Stored {
         let Subscribe { filter, share, options, .. } = wanted;
         let share = if wanted.feed { Some(FEED) } else { share.as_deref() };
         let what = self.subs.subscribing(filter, share, options.qos);
+        if let Some(group) = share.filter(|group| *group != FEED) {
+            change.groups.plan(filter, group, self.shared_qos(filter, group), options.qos);
+        }
         let head = (self.epoch_of(filter), TAIL_END);
         let (slot, other) = self.subs.subscribe(filter, share, *options, PENDING, head);
         change.slots.extend([Some(slot), other].into_iter().flatten());
@@ -115,6 +120,12 @@ impl Stored {
         feed.map(|slot| (slot, Some(FEED)))
     }
 
+    /// What a subscription to a group was granted; 0 = there is none.
+    fn shared_qos(&self, filter: &str, group: &str) -> u8 {
+        let sub = self.subs.find(filter, Some(group)).and_then(|slot| self.subs.get(slot));
+        sub.map_or(0, |sub| sub.options.qos)
+    }
+
     fn epoch_of(&self, filter: &str) -> Epoch {
         let slot = self.subs.find(filter, None);
         let log = slot.and_then(|slot| self.logs.get(slot as usize)?.as_ref());
@@ -129,6 +140,9 @@ impl Stored {
     fn plan_end(&mut self, filter: &str, share: Option<&str>, change: &mut Change) -> Option<u32> {
         let (slot, share) = self.find(filter, share)?;
         let old = self.subs.get(slot)?.clone();
+        if let Some(group) = share.filter(|group| *group != FEED) {
+            change.groups.plan(filter, group, old.options.qos, 0);
+        }
         let head = (self.epoch_of(filter), TAIL_END);
         self.subs.unsubscribe(filter, share, PENDING, head)?;
         change.slots.insert(slot);
@@ -190,6 +204,11 @@ fn units(number: u64, chunks: Vec<Chunk>, change: &Change, at: Millis) -> Vec<Un
     units
 }
 
+/// Whether a log is a topic's own: its entry stands for what is live, too.
+fn is_topic(channel: &Address) -> bool {
+    channel.kind() == AddressKind::Topic
+}
+
 impl Shard {
     /// A subscription of a stored session enters the lists: for what is live, and its log if it is read.
     pub(super) fn enter_stored(&self, state: &mut State, key: SessionKey, slot: u32) {
@@ -199,15 +218,17 @@ impl Shard {
         if sub.tail.is_some() || sub.share.as_deref() == Some(FEED) {
             return;
         }
-        let topic = TopicSub {
-            filter: sub.filter.clone(),
-            share: sub.share.clone(),
-            options: sub.options,
-            durable: sub.is_durable(),
-        };
         let log = stored.logs.get(slot as usize).and_then(Option::as_ref);
         let log = log.map(|log| log.channel.clone());
-        self.enter_topic(state, key, &topic, false);
+        if !log.as_ref().is_some_and(is_topic) {
+            let topic = TopicSub {
+                filter: sub.filter.clone(),
+                share: sub.share.clone(),
+                options: sub.options,
+                durable: sub.is_durable(),
+            };
+            self.enter_topic(state, key, &topic, false);
+        }
         if let Some(channel) = log {
             self.enter_log(state, key, slot, &channel);
         }
@@ -218,6 +239,7 @@ impl Shard {
         let logs = &mut state.live.entry(channel, &self.context).logs;
         if !logs.contains(&entry) {
             logs.push(entry);
+            self.context.counters.peer_subscriptions.add(u64::from(is_topic(channel)));
         }
     }
 
@@ -232,6 +254,7 @@ impl Shard {
         if let Some(live) = state.live.get_mut(channel) {
             if let Some(at) = live.logs.iter().position(|other| *other == entry) {
                 live.logs.swap_remove(at);
+                self.context.counters.peer_subscriptions.sub(u64::from(is_topic(channel)));
             }
             state.live.tidy(channel, &self.context);
         }
@@ -245,8 +268,11 @@ impl Shard {
         stored: &Stored,
     ) {
         for (slot, sub) in stored.subs.iter().filter(|(_, sub)| sub.tail.is_none()) {
-            self.forget_topic(state, key, &sub.filter, sub.share.as_deref());
-            if let Some(Some(log)) = stored.logs.get(slot as usize) {
+            let log = stored.logs.get(slot as usize).and_then(Option::as_ref);
+            if !log.is_some_and(|log| is_topic(&log.channel)) {
+                self.forget_topic(state, key, &sub.filter, sub.share.as_deref());
+            }
+            if let Some(log) = log {
                 self.leave_log(state, key, slot, &log.channel);
             }
         }
@@ -306,7 +332,14 @@ impl Shard {
             options: wanted.options,
             durable,
         };
-        self.enter_topic(state, key, &topic, !is_new);
+        let Some(stored) = state.sessions.get_mut(key).and_then(Stored::of) else { return };
+        let by_log = stored.log(slot).is_some_and(|log| is_topic(&log.channel));
+        match by_log {
+            // Its log's entry is enough; one of QoS 0 may have stood there.
+            true if !is_new => self.forget_topic(state, key, &wanted.filter, None),
+            true => {}
+            false => self.enter_topic(state, key, &topic, !is_new),
+        }
         let Some(stored) = state.sessions.get_mut(key).and_then(Stored::of) else { return };
         let tail = stored.subs.find_tail(&wanted.filter).filter(|_| wanted.share.is_none());
         let log = stored.log(slot).map(|log| log.channel.clone());
@@ -342,7 +375,8 @@ impl Shard {
                     found.and_then(|(slot, _)| Some((slot, stored.log(slot)?.channel.clone())));
                 let slot = stored.plan_end(filter, share.as_deref(), &mut change);
                 existed.push(slot.is_some());
-                if slot.is_some() {
+                let by_log = log.as_ref().is_some_and(|(_, channel)| is_topic(channel));
+                if slot.is_some() && !by_log {
                     self.forget_topic(state, key, filter, share.as_deref());
                 }
                 if let Some((slot, channel)) = log {
@@ -381,19 +415,25 @@ impl Shard {
         }
         let stamp = Arc::new(AtomicU64::new(0));
         let change = Arc::new(change);
+        let groups = self.context.planner.durable.groups.clone();
         let begins = Begins {
-            enters: change.enters.clone(),
+            enters: [&change.enters[..], &change.groups.logs(true)].concat(),
             units: {
-                let (stamp, change) = (stamp.clone(), change.clone());
+                let (stamp, change, groups) = (stamp.clone(), change.clone(), groups.clone());
                 Box::new(move |at| {
                     stamp.store(at, Ordering::Relaxed);
-                    units(number, chunks, &change, at)
+                    let mut units = units(number, chunks, &change, at);
+                    units.extend(change.groups.units(&groups, number, at));
+                    units
                 })
             },
         };
         let told = {
             let change = change.clone();
             Box::new(move |shard: &Rc<Self>, answer: CommitAnswer| {
+                if !is_done(&answer) {
+                    change.groups.undo(&groups, number);
+                }
                 shard.change_settled(key, (&change, asked), stamp.load(Ordering::Relaxed), &answer);
             })
         };
@@ -413,12 +453,11 @@ impl Shard {
         answer: &CommitAnswer,
     ) {
         let results = match answer {
-            Ok((_, results)) if !results.iter().any(|done| matches!(done, Done::Refused(_))) => {
-                results
-            }
+            Ok((_, results)) if is_done(answer) => results,
             _ => return self.change_failed(key),
         };
-        self.leave_interest(&change.leaves);
+        self.leave_interest(&[&change.leaves[..], &change.groups.logs(false)].concat());
+        self.joined(&change.groups, at);
         let heads = results.iter().filter_map(|done| match done {
             Done::Started { epoch, last, at } => {
                 Some(Known { epoch: *epoch, last: *last, last_at: *at })
@@ -443,9 +482,7 @@ impl Shard {
             }
             self.owe_retained(state, key, filter, options);
         }
-        for (slot, _) in &change.starts {
-            self.tail_moved(state, key, *slot);
-        }
+        self.tail_moved(state, key);
         self.go_on_soon(state, key);
     }
 
@@ -477,7 +514,7 @@ impl Shard {
     }
 
     /// Of a log something was read or acked: tails that are of no more use go.
-    pub(super) fn tail_moved(self: &Shard, state: &mut State, key: SessionKey, _slot: u32) {
+    pub(super) fn tail_moved(&self, state: &mut State, key: SessionKey) {
         let seen = self.seen.get();
         let Some(stored) = state.sessions.get_mut(key).and_then(Stored::of) else { return };
         if stored.tails == 0 || stored.settling.is_some() || stored.flight.is_some() {
@@ -529,6 +566,11 @@ impl Shard {
             }
         }
     }
+}
+
+fn is_done(answer: &CommitAnswer) -> bool {
+    let refused = |done: &Done| matches!(done, Done::Refused(_));
+    answer.as_ref().is_ok_and(|(_, results)| !results.iter().any(refused))
 }
 
 fn durability() -> clarion_core::port::store::Durability {

@@ -49,13 +49,11 @@ pub(super) fn svg(rows: &[Row], title: &str) -> String {
     text(&mut out, ("", "middle"), ((LEFT + RIGHT) / 2.0, BOTTOM + 40.0), "minutes");
     text(&mut out, ("rss", "start"), (RIGHT - 230.0, TOP - 12.0), "\u{2014} resident memory");
     text(&mut out, ("disk", "start"), (RIGHT - 80.0, TOP - 12.0), "\u{2014} on disk");
-    let lines = [
-        ("rss", rows.iter().map(|row| row.rss_mib).collect::<Vec<_>>()),
-        ("disk", rows.iter().map(|row| row.disk_mib).collect()),
-    ];
-    for (class, figures) in lines {
-        let points =
-            rows.iter().zip(figures).filter_map(|(row, mib)| Some((row.seconds / 60.0, mib?)));
+    let rss: Vec<Option<f64>> = rows.iter().map(|row| row.rss_mib).collect();
+    let disk: Vec<Option<f64>> = rows.iter().map(|row| row.disk_mib).collect();
+    for (class, line) in [("rss", rss), ("disk", disk)] {
+        let minutes = rows.iter().map(|row| row.seconds / 60.0);
+        let points = minutes.zip(line).filter_map(|(minute, mib)| Some((minute, mib?)));
         let points: Vec<String> =
             points.map(|(minute, mib)| format!("{:.1},{:.1}", x(minute), y(mib))).collect();
         // Writing to a String cannot fail.

@@ -1,6 +1,6 @@
 //! A client id with a stored session is a device of its user: what one transport of it acked, no other gives again.
 
-use super::{device, feed};
+use super::{device, feed, user};
 use crate::{
     api::{Api, Stream},
     grpc,
@@ -12,7 +12,7 @@ versions! {
     puback_moves_the_cursor_that_sse_reads: v31 v311 v5;
     what_sse_acked_mqtt_does_not_give: v31 v311 v5;
     acks_in_any_order: v31 v311 v5;
-    qos_2_acks_with_pubcomp: v31 v311 v5;
+    a_kept_session_gets_the_feed_with_qos_1: v31 v311 v5;
     both_at_once_get_everything_live: v31 v311 v5;
 }
 
@@ -78,21 +78,19 @@ fn acks_in_any_order(version: Version) {
     assert_eq!(stream.texts(3), ["1", "3", "5"]);
 }
 
-fn qos_2_acks_with_pubcomp(version: Version) {
+fn a_kept_session_gets_the_feed_with_qos_1(version: Version) {
     let server = Server::start();
     let mut api = Api::of(&server);
-    api.publish_numbers("user:ann", 1, 4);
+    api.publish_numbers("user:ann", 1, 2);
     let mut phone = device(&server, version, "phone", "ann");
-    feed(&mut phone, "ann", 2);
-    assert_eq!(phone.texts(2), ["1", "2"]);
-    // Received is not completed.
-    let third = phone.unacked();
-    phone.ack(5, third.id, 0);
-    phone.ping();
-    phone.vanish();
-    let mut stream = Stream::feed(&server, "ann", "phone");
-    let first = stream.text();
-    assert!(first == "3" || first == "4", "{first} was acknowledged");
+    assert_eq!(phone.subscribe(&[("user/ann", 2)]), [1], "its numbers are not kept");
+    let qos = [phone.message(), phone.message()].map(|message| message.qos);
+    assert_eq!(qos, [1, 1]);
+    // One that is not kept gets what it asks for.
+    let mut guest = user(&server, version, "guest", "ann");
+    feed(&mut guest, "ann", 2);
+    api.publish_numbers("user:ann", 3, 3);
+    assert_eq!(guest.message().qos, 2);
 }
 
 fn both_at_once_get_everything_live(version: Version) {
