@@ -249,7 +249,6 @@ impl Durable {
     }
 
     /// How many topics and filters there are.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> (usize, usize) {
         let interest = self.interest.read().unwrap_or_else(PoisonError::into_inner);
         (interest.topics.len(), interest.filters.len())
