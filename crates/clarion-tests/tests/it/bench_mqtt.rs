@@ -242,3 +242,39 @@ fn no_broker_is_told_so() {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(errors.contains("127.0.0.1:1 is not reachable"), "{errors}");
 }
+
+#[test]
+fn what_was_acked_for_kept_sessions_comes_whatever_dies() {
+    mosquitto();
+    for load in [
+        "",
+        " --filters own-wildcard --topics 5 --version 3.1.1",
+        " --filters one-wildcard --topics 2 --publishers 20",
+        " --beside 1200",
+        " --kill 1 --qos 2 --filters one-wildcard",
+    ] {
+        let load = format!("offline --sessions 10 --messages 12{load} --compare mosquitto");
+        let mut reports = run(&load);
+        reports.retain(|report| report["broker"] == "clarion");
+        for report in &reports {
+            check(report, &load);
+        }
+        let drain = reports.last().unwrap();
+        assert_eq!(drain["workload"], "mqtt-offline-drain", "{load}");
+        assert_eq!((&drain["messages"], &drain["sessions_present"]), (&120.into(), &10.into()));
+    }
+}
+
+#[test]
+fn a_server_that_runs_already_keeps_its_sessions_for_their_return() {
+    let server = Server::start();
+    let at = server.listener("mqtt");
+    let place = format!("--host {} --port {}", at.ip(), at.port());
+    let reports = run(&format!("offline --sessions 10 --messages 12 {place}"));
+    assert_eq!(reports.len(), 2, "{reports:?}");
+    for report in &reports {
+        check(report, "offline");
+    }
+    let drain = &reports[1];
+    assert_eq!((&drain["messages"], &drain["sessions_present"]), (&120.into(), &10.into()));
+}

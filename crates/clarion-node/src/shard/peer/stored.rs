@@ -11,10 +11,12 @@ mod flush;
 mod give;
 mod inbound;
 mod kept;
+mod lists;
 mod pages;
 mod replay;
 mod resume;
 mod subscribe;
+mod tails;
 mod view;
 
 pub(in crate::shard) use inbound::Once;

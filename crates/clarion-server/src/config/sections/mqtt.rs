@@ -62,9 +62,9 @@ section! {
         subscribe_denied_code: u8 = "0x87", ReasonCode(&[0x80, 0x83, 0x87, 0x8f, 0x97]);
         /// Longest time for which a client may ask its session, and so its will, to be kept after its connection has
         /// ended.
-        session_expiry_max: Duration = "1d", span(0, 100 * YEAR);
+        max_session_expiry: Duration = "1d", span(0, 100 * YEAR);
         /// The time for which the session of a client of 3.1 or 3.1.1 without a clean session is kept after its connection has
-        /// ended; `none`: as long as `session_expiry_max` allows.
+        /// ended; `none`: as long as `max_session_expiry` allows.
         session_expiry_3x: Option<Duration> = "none", OrNone(span(0, 100 * YEAR));
         /// After a start the wills of clients that were connected when the server ended without a word wait at least so long
         /// before they are published: who is back within it has not died.

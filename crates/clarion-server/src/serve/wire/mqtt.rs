@@ -65,7 +65,7 @@ pub(crate) fn mqtt_config(
         client_id_bytes: mqtt.client_id_bytes,
         max_keep_alive_s: u16::try_from(mqtt.max_keep_alive.as_millis().div_ceil(1000))
             .unwrap_or(u16::MAX),
-        session_expiry_max_s: seconds(mqtt.session_expiry_max),
+        session_expiry_max_s: seconds(mqtt.max_session_expiry),
         auto_subscribe: listener.mqtt.as_ref().is_some_and(|habits| habits.auto_subscribe),
         peer: peers,
     }

@@ -457,7 +457,7 @@ fn what_the_server_tells_of_itself() {
         .set("mqtt.receive_maximum", "7")
         .set("mqtt.max_packet_bytes", "100KiB")
         .set("mqtt.topic_aliases", "3")
-        .set("mqtt.session_expiry_max", "1h")
+        .set("mqtt.max_session_expiry", "1h")
         .set("mqtt.response_information", "replies/")
         .start();
     let (_, connack) = Options::new(Version::V5, "a")

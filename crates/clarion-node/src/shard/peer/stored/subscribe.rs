@@ -4,12 +4,12 @@
 //! answered when the change is committed and durable interest is complete; nothing more is heard of it before. Must not know:
 //! access rules (the peer has asked them).
 
+use super::lists::is_topic;
 use super::{FEED, Log, Stored};
 use crate::committer::{Begins, CommitAnswer, Reply};
 use crate::durable::{self, Asked, Known};
 use crate::sessions::{delete, put};
 use crate::shard::deliver::list_dirty;
-use crate::shard::live::LogEntry;
 use crate::shard::peer::share::Joining;
 use crate::shard::peer::subscribe::TopicSub;
 use crate::shard::session::Session;
@@ -20,7 +20,7 @@ use clarion_core::durable::subs::{PENDING, StoredSub, Subscribing, Tail};
 use clarion_core::port::outlet::CloseReason;
 use clarion_core::port::peer::{RetainHandling, SubOptions, Subscribe, Unsubscribe};
 use clarion_core::port::store::{Done, Reader, Unit};
-use clarion_core::{Address, AddressKind, Cursor, Epoch, Millis, Seq};
+use clarion_core::{Address, Cursor, Epoch, Millis, Seq};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -31,13 +31,13 @@ const TAIL_END: Seq = 1 << 42;
 
 /// What the client is told when the change is committed.
 pub(in crate::shard) struct Settling {
-    token: u32,
-    told: Told,
+    pub(super) token: u32,
+    pub(super) told: Told,
     /// Retained messages that follow.
-    retained: Vec<(Box<str>, SubOptions)>,
+    pub(super) retained: Vec<(Box<str>, SubOptions)>,
 }
 
-enum Told {
+pub(super) enum Told {
     Subscribed,
     Unsubscribed(Vec<bool>),
     Nothing,
@@ -46,12 +46,12 @@ enum Told {
 /// A change that is planned.
 #[derive(Default)]
 pub(in crate::shard) struct Change {
-    slots: BTreeSet<u32>,
+    pub(super) slots: BTreeSet<u32>,
     /// Logs whose cursor begins, or whose head is asked for, in order.
     starts: Vec<(u32, Address)>,
     enters: Vec<Address>,
     /// Logs that nobody of this session reads any more.
-    leaves: Vec<Address>,
+    pub(super) leaves: Vec<Address>,
     groups: Joining,
     /// What is retained and owed then.
     owed: Option<Unit>,
@@ -132,7 +132,7 @@ impl Stored {
         log.map_or(0, |log| log.sub.epoch())
     }
 
-    fn count_tails(&mut self) {
+    pub(super) fn count_tails(&mut self) {
         self.tails = self.subs.iter().filter(|(_, sub)| sub.tail.is_some()).count();
     }
 
@@ -204,80 +204,7 @@ fn units(number: u64, chunks: Vec<Chunk>, change: &Change, at: Millis) -> Vec<Un
     units
 }
 
-/// Whether a log is a topic's own: its entry stands for what is live, too.
-fn is_topic(channel: &Address) -> bool {
-    channel.kind() == AddressKind::Topic
-}
-
 impl Shard {
-    /// A subscription of a stored session enters the lists: for what is live, and its log if it is read.
-    pub(super) fn enter_stored(&self, state: &mut State, key: SessionKey, slot: u32) {
-        let Some(session) = state.sessions.get_mut(key) else { return };
-        let Some(stored) = Stored::of(session) else { return };
-        let Some(sub) = stored.subs.get(slot) else { return };
-        if sub.tail.is_some() || sub.share.as_deref() == Some(FEED) {
-            return;
-        }
-        let log = stored.logs.get(slot as usize).and_then(Option::as_ref);
-        let log = log.map(|log| log.channel.clone());
-        if !log.as_ref().is_some_and(is_topic) {
-            let topic = TopicSub {
-                filter: sub.filter.clone(),
-                share: sub.share.clone(),
-                options: sub.options,
-                durable: sub.is_durable(),
-            };
-            self.enter_topic(state, key, &topic, false);
-        }
-        if let Some(channel) = log {
-            self.enter_log(state, key, slot, &channel);
-        }
-    }
-
-    fn enter_log(&self, state: &mut State, key: SessionKey, slot: u32, channel: &Address) {
-        let entry = LogEntry { session: key.index, slot };
-        let logs = &mut state.live.entry(channel, &self.context).logs;
-        if !logs.contains(&entry) {
-            logs.push(entry);
-            self.context.counters.peer_subscriptions.add(u64::from(is_topic(channel)));
-        }
-    }
-
-    pub(super) fn leave_log(
-        &self,
-        state: &mut State,
-        key: SessionKey,
-        slot: u32,
-        channel: &Address,
-    ) {
-        let entry = LogEntry { session: key.index, slot };
-        if let Some(live) = state.live.get_mut(channel) {
-            if let Some(at) = live.logs.iter().position(|other| *other == entry) {
-                live.logs.swap_remove(at);
-                self.context.counters.peer_subscriptions.sub(u64::from(is_topic(channel)));
-            }
-            state.live.tidy(channel, &self.context);
-        }
-    }
-
-    /// All of a stored session leaves the lists.
-    pub(in crate::shard::peer) fn leave_stored(
-        &self,
-        state: &mut State,
-        key: SessionKey,
-        stored: &Stored,
-    ) {
-        for (slot, sub) in stored.subs.iter().filter(|(_, sub)| sub.tail.is_none()) {
-            let log = stored.logs.get(slot as usize).and_then(Option::as_ref);
-            if !log.is_some_and(|log| is_topic(&log.channel)) {
-                self.forget_topic(state, key, &sub.filter, sub.share.as_deref());
-            }
-            if let Some(log) = log {
-                self.leave_log(state, key, slot, &log.channel);
-            }
-        }
-    }
-
     /// A stored session subscribes.
     pub(in crate::shard::peer) fn stored_subscribes(
         self: &Rc<Self>,
@@ -390,7 +317,12 @@ impl Shard {
     }
 
     /// Has a change committed; the client is told then.
-    fn commit_change(self: &Rc<Self>, key: SessionKey, mut change: Change, settling: Settling) {
+    pub(super) fn commit_change(
+        self: &Rc<Self>,
+        key: SessionKey,
+        mut change: Change,
+        settling: Settling,
+    ) {
         let planned = {
             let mut state = self.state.borrow_mut();
             let Some(session) = state.sessions.get_mut(key) else { return };
@@ -510,60 +442,6 @@ impl Shard {
                     tracing::debug!(%refusal, "durable interest in a log is kept");
                 }
             });
-        }
-    }
-
-    /// Of a log something was read or acked: tails that are of no more use go.
-    pub(super) fn tail_moved(&self, state: &mut State, key: SessionKey) {
-        let seen = self.seen.get();
-        let Some(stored) = state.sessions.get_mut(key).and_then(Stored::of) else { return };
-        if stored.tails == 0 || stored.settling.is_some() || stored.flight.is_some() {
-            return;
-        }
-        let read = |slot: u32| match stored.logs.get(slot as usize) {
-            Some(Some(log)) if log.is_settled() && !log.dirty => {
-                let tail = stored.subs.get(slot).is_some_and(|sub| sub.tail.is_some());
-                if tail { PENDING - 1 } else { seen }
-            }
-            Some(Some(_)) => 0,
-            _ => PENDING - 1,
-        };
-        let spent = stored.subs.spent(read);
-        if !spent.is_empty() {
-            state.tails_spent.push((key, spent));
-            self.context.mailbox.nudge();
-        }
-    }
-
-    /// Tails that are of no more use are removed.
-    pub(in crate::shard) fn drop_tails(self: &Rc<Self>) {
-        let spent = std::mem::take(&mut self.state.borrow_mut().tails_spent);
-        for (key, slots) in spent {
-            let mut change = Change::default();
-            {
-                let mut state = self.state.borrow_mut();
-                let Some(stored) = state.sessions.get_mut(key).and_then(Stored::of) else {
-                    continue;
-                };
-                if stored.settling.is_some() {
-                    continue;
-                }
-                for slot in slots {
-                    if stored.subs.get(slot).is_none_or(|sub| sub.tail.is_none()) {
-                        continue;
-                    }
-                    stored.subs.remove(slot);
-                    change.slots.insert(slot);
-                    if let Some(log) = stored.logs.get_mut(slot as usize).and_then(Option::take) {
-                        change.leaves.push(log.channel);
-                    }
-                }
-                stored.count_tails();
-            }
-            if !change.slots.is_empty() {
-                let settling = Settling { token: 0, told: Told::Nothing, retained: Vec::new() };
-                self.commit_change(key, change, settling);
-            }
         }
     }
 }

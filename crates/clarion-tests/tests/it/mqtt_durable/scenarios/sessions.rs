@@ -284,7 +284,7 @@ fn a_disconnect_changes_the_expiry() {
 
 #[test]
 fn the_longest_expiry_is_told() {
-    let server = start(&[("mqtt.session_expiry_max", "2s")]);
+    let server = start(&[("mqtt.max_session_expiry", "2s")]);
     let mut watcher = client(&server, Version::V5, "watcher");
     watcher.subscribe(&[("ended", 1)]);
     for (asked, told) in [(1, [None, Some(1)]), (2, [None, Some(2)])] {
