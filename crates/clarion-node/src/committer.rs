@@ -144,12 +144,12 @@ impl CommitQueue {
         self.put(submission, urgent).map_err(|(refusal, _)| refusal)
     }
 
-    /// Hands in what begins subscriptions.
-    pub(crate) fn begin(&self, begins: Begins, reply: Reply) -> Result<(), Refusal> {
+    /// Hands in what begins subscriptions; `urgent` as for [`Self::submit`].
+    pub(crate) fn begin(&self, begins: Begins, reply: Reply, urgent: bool) -> Result<(), Refusal> {
         let weight = 256 * (1 + begins.enters.len());
         let submission =
             Submission { units: Vec::new(), begins: Some(Box::new(begins)), weight, reply };
-        self.put(submission, false).map_err(|(refusal, _)| refusal)
+        self.put(submission, urgent).map_err(|(refusal, _)| refusal)
     }
 
     fn put(&self, submission: Submission, urgent: bool) -> Result<(), (Refusal, Submission)> {

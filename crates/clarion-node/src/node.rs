@@ -329,7 +329,7 @@ impl Node {
     /// Commits units that are made in the committer, and must all succeed.
     pub(crate) async fn commit_begins(&self, begins: Begins) -> Result<Vec<Done>, Refusal> {
         let (sender, answer) = oneshot::channel();
-        self.inner.queue.begin(begins, Reply::Task(sender))?;
+        self.inner.queue.begin(begins, Reply::Task(sender), false)?;
         let ended = |_| Refusal::new(Code::StoreOutcome, "the committer ended");
         all_done(answer.await.map_err(ended)?)
     }

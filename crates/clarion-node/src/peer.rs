@@ -87,6 +87,7 @@ impl Node {
         let (sender, answer) = oneshot::channel();
         let Opening { session: opened, will, back, guard: held } = opening;
         let client = plan.client_id.clone();
+        let undo = opened.as_ref().map(|opened| (opened.version, opened.before.clone()));
         let attach = Box::new(AttachPeer { plan, peer, link, leftover, guard, opened, will });
         let gone = || NotAttached { refusal: Code::ShuttingDown.into(), link: None };
         let posted = self.mailbox(shard).post(Mail::AttachPeer(attach, sender));
@@ -94,6 +95,9 @@ impl Node {
             if posted { answer.await.unwrap_or_else(|_| Err(gone())) } else { Err(gone()) };
         if attached.is_err() && held.is_some() {
             self.undo_wills(&client, back).await;
+            if let Some((version, before)) = undo {
+                self.undo_session(&client, version, &before).await;
+            }
         }
         drop(held);
         Ok(SessionRef { shard, key: attached? })

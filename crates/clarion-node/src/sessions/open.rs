@@ -42,6 +42,8 @@ pub(crate) struct Opened {
     pub(crate) guard: Arc<SessionGuard>,
     pub(crate) record: SessionRecord,
     pub(crate) version: u64,
+    /// Its record as it is without this connection.
+    pub(crate) before: SessionRecord,
     /// It was there.
     pub(crate) present: bool,
     /// The server ended without it since it was attached last.
@@ -184,8 +186,13 @@ impl Node {
             ended_at: None,
             settled: None,
         };
+        let before = match &found {
+            Some((old, _)) => SessionRecord { ended_at: old.ended_at.or(Some(now)), ..old.clone() },
+            None => SessionRecord { ended_at: Some(now), ..session.clone() },
+        };
         let mut opened = Opened {
             guard,
+            before,
             version: 0,
             present,
             crashed,
@@ -223,6 +230,16 @@ impl Node {
             self.inner.sessions.is_gone(old);
         }
         Ok(opened)
+    }
+
+    /// A session that was noted as attached is not, after all.
+    pub(crate) async fn undo_session(&self, client: &str, version: u64, before: &SessionRecord) {
+        let Some(key) = record::session_key(client) else { return };
+        let expect = Expect::Version(version);
+        let unit = Unit::Record { key, expect, change: Change::Put(before.encode()) };
+        if let Err(refusal) = self.commit(vec![unit]).await {
+            tracing::debug!(%refusal, "a session stays noted as attached");
+        }
     }
 
     async fn load_session(&self, opened: &mut Opened, settled: Option<u64>) -> Result<(), Refusal> {

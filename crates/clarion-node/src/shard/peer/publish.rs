@@ -89,6 +89,16 @@ enum Outcome {
     Full,
 }
 
+/// How a publish is taken.
+#[derive(Default)]
+struct Taking<'a> {
+    /// Of one that is taken once: the record in front of it, and the key by which it is appended.
+    first: Option<Unit>,
+    idempotency_key: Option<Box<str>>,
+    /// Of a will: its record, which goes with it.
+    kept: Option<&'a Kept>,
+}
+
 impl Shard {
     /// A peer publishes.
     pub(super) fn peer_publishes(self: &Rc<Self>, key: SessionKey, publish: PeerPublish) {
@@ -122,26 +132,48 @@ impl Shard {
         if let Err(refusal) = self.context.planner.check_taking() {
             return Outcome::Told(Err(refusal));
         }
-        let PeerPublish { address, content, token, once } = publish;
+        let PeerPublish { address, content, once, .. } = publish;
         let live = (content.qos == 0 && !self.context.config.store_qos0)
             || !self.context.planner.is_stored(address);
         if self.state.borrow().publishing.blocked && (once.is_some() || !live) {
             return Outcome::Full;
         }
-        let (mut first, mut idempotency_key) = (None, None);
-        if let (Some(key), Some(id)) = (key, once) {
-            match self.take_once(key, *id) {
-                Err(refusal) => return Outcome::Told(Err(refusal)),
-                Ok(Once::New(text, record)) => {
-                    (first, idempotency_key) = (Some(record), Some(text))
-                }
-                Ok(Once::Again(text)) if !live => idempotency_key = Some(text),
-                Ok(Once::Again(_) | Once::Taken) => {
-                    self.once_taken(key, *id);
-                    return Outcome::Told(Ok(Receipt { readers: true }));
-                }
+        let (Some(session), Some(id)) = (key, *once) else {
+            return self.publish_as(key, publish, live, Taking { kept, ..Taking::default() });
+        };
+        let (taking, recorded) = match self.take_once(session, id) {
+            Err(refusal) => return Outcome::Told(Err(refusal)),
+            // Its id is not free yet: it is taken when that is committed.
+            Ok(Once::Wait) => return Outcome::Full,
+            Ok(Once::New(text, record)) => {
+                (Taking { first: Some(record), idempotency_key: Some(text), kept }, false)
             }
+            Ok(Once::Again(text)) if !live => {
+                (Taking { first: None, idempotency_key: Some(text), kept }, true)
+            }
+            Ok(Once::Again(_) | Once::Taken) => {
+                self.once_taken(session, id);
+                return Outcome::Told(Ok(Receipt { readers: true }));
+            }
+        };
+        let outcome = self.publish_as(key, publish, live, taking);
+        if !matches!(outcome, Outcome::Later) {
+            // It is not under way: tried again it is new again.
+            self.once_refused(session, id, recorded);
         }
+        outcome
+    }
+
+    /// Publishes what is allowed and new.
+    fn publish_as(
+        self: &Rc<Self>,
+        key: Option<SessionKey>,
+        publish: &PeerPublish,
+        live: bool,
+        taking: Taking<'_>,
+    ) -> Outcome {
+        let PeerPublish { address, content, token, once } = publish;
+        let Taking { first, idempotency_key, kept } = taking;
         let content = &match idempotency_key {
             None => Cow::Borrowed(content),
             key => Cow::Owned(Content { idempotency_key: key, ..content.clone() }),
@@ -149,7 +181,8 @@ impl Shard {
         let gone = kept.map(|kept| delete(kept.key.clone()));
         let hold = kept.map(|kept| kept.hold.clone());
         if content.retain && address.kind() == AddressKind::Topic {
-            return self.publish_retained(key, publish, live, first.or(gone), hold);
+            let appended = (!live).then(|| self.unit(address, content));
+            return self.publish_retained(key, publish, (first.or(gone), appended), hold);
         }
         if live && let Some(record) = first {
             return self.publish_behind(key, publish, record);
@@ -248,8 +281,7 @@ impl Shard {
         self: &Rc<Self>,
         key: Option<SessionKey>,
         publish: &PeerPublish,
-        live: bool,
-        first: Option<Unit>,
+        (first, appended): (Option<Unit>, Option<Unit>),
         hold: Option<Hold>,
     ) -> Outcome {
         let PeerPublish { address, content, token, once } = publish;
@@ -263,11 +295,10 @@ impl Shard {
         let topic = address.id();
         let change = if stays { Change::Put(retained::encode(&message)) } else { Change::Delete };
         let record = Unit::Record { key: retained::key(topic), expect: Expect::Any, change };
+        let live = appended.is_none();
         let mut units = Vec::with_capacity(3);
         units.extend(first);
-        if !live {
-            units.push(self.unit(address, content));
-        }
+        units.extend(appended);
         units.push(record);
         let readers = self.has_readers(address);
         let kept = stays.then(|| message.clone());

@@ -144,6 +144,10 @@ pub(in crate::shard) struct Stored {
     /// It is in a list of those that write.
     listed: bool,
     flight: Option<Flight>,
+    /// What is here and what is stored may differ: a change was refused.
+    unsure: bool,
+    /// Logs that wait until a QoS 2 delivery is over, or has gone out.
+    stuck: Vec<u32>,
     /// A SUBSCRIBE or UNSUBSCRIBE is being committed: nothing more is heard.
     pub(super) settling: Option<Box<Settling>>,
 }
@@ -252,7 +256,9 @@ impl Stored {
 
     /// A log is behind: it gets a page in its turn.
     fn queue(&mut self, slot: u32) {
+        let stuck = self.stuck.contains(&slot);
         if let Some(log) = self.log(slot)
+            && !stuck
             && log.sub.wants_page()
             && !std::mem::replace(&mut log.queued, true)
         {
@@ -273,6 +279,18 @@ impl Stored {
     /// Whether it has subscribed to this filter, for itself.
     pub(super) fn has_sub(&self, filter: &str) -> bool {
         self.subs.find(filter, None).is_some()
+    }
+
+    /// Whether a QoS 2 delivery of this size must wait until another one is over, or has gone out.
+    fn is_full(&self, size: usize, bytes_max: usize) -> bool {
+        self.qos2 >= QOS2_MAX || self.held_bytes > 0 && self.held_bytes + size > bytes_max
+    }
+
+    /// A QoS 2 delivery is over, or has gone out: logs that waited for that go on.
+    fn unstick(&mut self) {
+        for slot in std::mem::take(&mut self.stuck) {
+            self.queue(slot);
+        }
     }
 
     /// Whether a durable subscription gives the stored messages of this topic.

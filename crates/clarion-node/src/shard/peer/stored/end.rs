@@ -8,14 +8,21 @@ use crate::committer::{CommitAnswer, Reply};
 use crate::sessions::{delete, end_units, put};
 use crate::shard::session::{Role, Session};
 use crate::shard::{SessionKey, Shard, State};
+use clarion_core::Address;
 use clarion_core::durable::record;
 use clarion_core::port::peer::{Out, OutState};
 use clarion_core::port::store::{Change, Expect, Reader, Unit};
 use std::rc::Rc;
 
 impl Stored {
-    /// What is written at the end; `expiry_s` = how long the session is kept from now on.
-    fn last_units(&mut self, client: &str, outs: &[Out], expiry_s: u32, seen: u64) -> Vec<Unit> {
+    /// What is written at the end, and the logs that it may free for trimming; `expiry_s` = how long the session is kept from now on.
+    fn last_units(
+        &mut self,
+        client: &str,
+        (outs, expiry_s): (&[Out], u32),
+        seen: u64,
+        trimmed: &mut Vec<Address>,
+    ) -> Vec<Unit> {
         let number = self.number();
         let Some(key) = record::session_key(client) else { return Vec::new() };
         if expiry_s == 0 {
@@ -36,6 +43,8 @@ impl Stored {
             self.fly_again(flight);
         }
         let settled = self.tails == 0
+            && !self.unsure
+            && self.settling.is_none()
             && !self.resending
             && outs.is_empty()
             && self.inbound.is_empty()
@@ -45,6 +54,7 @@ impl Stored {
         self.record.expiry_s = expiry_s;
         self.record.settled = settled.then_some(seen);
         let (moves, _) = self.take_moves();
+        trimmed.extend(moves.iter().map(|of| of.channel.clone()));
         let mut units = Vec::with_capacity(3);
         if !moves.is_empty() {
             units.push(Unit::Ack { reader: Reader::session(number), moves });
@@ -107,7 +117,9 @@ impl Shard {
     ) {
         self.context.counters.stored_attached.sub(1);
         let client = stored.guard.client().clone();
-        let mut units = stored.last_units(&client, outs, expiry_s, self.seen.get());
+        let mut trimmed = Vec::new();
+        let left = (outs, expiry_s);
+        let mut units = stored.last_units(&client, left, self.seen.get(), &mut trimmed);
         units.extend(will);
         let number = stored.number();
         let (guard, sessions) = (stored.guard, self.context.sessions.clone());
@@ -115,7 +127,8 @@ impl Shard {
         let told = Box::new(move |shard: &Rc<Self>, answer: CommitAnswer| {
             match answer {
                 Ok(_) if expiry_s == 0 => sessions.is_gone(number),
-                Ok(_) => {}
+                // After the commit: the sweeper reads what is written.
+                Ok(_) => trimmed.iter().for_each(|log| shard.context.trimmable.note(log)),
                 Err(error) => {
                     tracing::debug!(%error, client = &*client, "the end of a session is not stored");
                 }

@@ -174,6 +174,9 @@ impl Shard {
             for one in held {
                 self.give_held(&giving, session, one);
             }
+            if let Some(stored) = Stored::of(session) {
+                stored.unstick();
+            }
             let Session { outlet, outbox, .. } = &mut *session;
             if let Some(peer) = outlet.peer() {
                 for number in allowed.release {
@@ -234,6 +237,7 @@ impl Shard {
             stored.qos2 = stored.qos2.saturating_sub(1);
             stored.window_dirty = true;
             stored.commits.freed(place);
+            stored.unstick();
         }
         stored.over(place);
         self.context.counters.acks.add(1);

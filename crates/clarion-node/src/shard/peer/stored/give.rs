@@ -3,7 +3,7 @@
 //! Invariants: a message goes through one of a session's subscriptions and counts as acked in the logs of the others; what has no
 //! room is read later. Must not know: how packets look.
 
-use super::{Held, Log, QOS2_MAX, Stored, place_of};
+use super::{Held, Log, Stored, place_of};
 use crate::clock;
 use crate::shard::deliver::{SHARE_ABOVE, list_dirty, make_outbox_room};
 use crate::shard::live::LogEntry;
@@ -68,11 +68,12 @@ impl Giving<'_> {
         if stored.resending {
             return false;
         }
-        if qos == 2 {
-            let fits = stored.held_bytes == 0 || stored.held_bytes + size <= bytes_max;
-            return stored.qos2 < QOS2_MAX && fits;
+        if qos == 2 && stored.is_full(size, bytes_max) {
+            return false;
         }
-        make_outbox_room(session, size, self.context, self.tick)
+        // What is held goes into the outbox, too.
+        let held = if qos == 2 { stored.held_bytes } else { 0 };
+        make_outbox_room(session, held + size, self.context, self.tick)
     }
 
     /// Gives what has room. Returns whether it went out, or will.

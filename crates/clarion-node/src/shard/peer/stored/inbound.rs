@@ -26,6 +26,8 @@ const REMEMBERED_MS: Millis = 23 * 3600 * 1000;
 pub(in crate::shard) enum Once {
     /// It was taken: only its answer is missing.
     Taken,
+    /// Its packet id is not free yet.
+    Wait,
     /// Its record was there: it is appended under this key, perhaps again.
     Again(Box<str>),
     /// Appended under this key, behind this record.
@@ -54,7 +56,8 @@ impl Shard {
         };
         let number = stored.number();
         Ok(match stored.inbound.publish(id, u64::from_be_bytes(random()?)) {
-            Handed::Taken | Handed::Wait => Once::Taken,
+            Handed::Taken => Once::Taken,
+            Handed::Wait => Once::Wait,
             Handed::Append(key) => Once::Again(once_key(number, key)),
             Handed::New(key) => {
                 let record = InboundRecord { key, at: clock::now() };

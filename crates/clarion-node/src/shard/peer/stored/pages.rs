@@ -28,6 +28,16 @@ fn stored_of<'a>(session: &'a mut Session, waiter: &Waiter) -> Option<&'a mut St
     )
 }
 
+/// A page ended early, and the next one is not asked for at once.
+fn stored_page_over(session: &mut Session, waiter: &Waiter, last: Seq) {
+    let Some(stored) = Stored::of(session) else { return };
+    stored.reading = stored.reading.saturating_sub(1);
+    if let Some(log) = stored.log(waiter.sub) {
+        log.sub.page_ended(None, last);
+    }
+    stored.queue(waiter.sub);
+}
+
 impl Shard {
     /// Asks for pages of the logs that are behind, in their turn.
     pub(in crate::shard) fn ask_log_pages(&self, state: &mut State, key: SessionKey) {
@@ -126,15 +136,24 @@ impl Shard {
             choose_told(session, slot, message, self.seen.get())
         };
         let Some(way) = way else {
-            // On which side of a change it lies is told soon.
-            self.log_page_closed(state, waiter, None, last);
+            // On which side of a change it lies is told soon: it is read again then, at the latest with the next timer tick.
+            stored_page_over(session, waiter, last);
+            state.retry.push(waiter.key);
             return false;
         };
         let room = match &way {
             Choice::Elsewhere => true,
             Choice::Give(way) => {
-                let qos = way.qos.min(message.content.qos);
-                giving.has_log_room(session, qos, message.content.payload.len())
+                let (qos, size) = (way.qos.min(message.content.qos), message.content.payload.len());
+                let room = giving.has_log_room(session, qos, size);
+                let bytes_max = self.context.config.outbox_bytes;
+                if let Some(stored) = Stored::of(session)
+                    && qos == 2
+                    && stored.is_full(size, bytes_max)
+                {
+                    stored.stuck.push(slot);
+                }
+                room
             }
         };
         let Some(log) = Stored::of(session).and_then(|stored| stored.log(slot)) else {

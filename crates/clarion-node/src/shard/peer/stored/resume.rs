@@ -55,6 +55,8 @@ impl Stored {
             commits: WindowCommits::default(),
             listed: false,
             flight: None,
+            unsure: false,
+            stuck: Vec::new(),
             settling: None,
         };
         for (id, record) in inbound {
@@ -85,19 +87,23 @@ impl Stored {
             Some(Out { place: Place { log, ..one.place }, ..*one })
         });
         let outs: Vec<Out> = outs.collect();
-        for out in &outs {
-            stored.qos2 += usize::from(out.state != OutState::AtLeastOnce);
+        stored.count_outs(&outs);
+        stored.load_kept(&outs);
+        stored.resending = !outs.is_empty();
+        (stored, outs)
+    }
+
+    fn count_outs(&mut self, outs: &[Out]) {
+        for out in outs {
+            self.qos2 += usize::from(out.state != OutState::AtLeastOnce);
             let slot = out.place.log.checked_sub(FIRST_LOG);
-            if let Some(log) = slot.and_then(|slot| stored.log(slot)) {
+            if let Some(log) = slot.and_then(|slot| self.log(slot)) {
                 log.out += 1;
                 if out.state != OutState::Released {
                     log.skip.push(out.place.seq);
                 }
             }
         }
-        stored.load_kept(&outs);
-        stored.resending = !outs.is_empty();
-        (stored, outs)
     }
 
     /// A log's head is known: it begins where its cursor stands.

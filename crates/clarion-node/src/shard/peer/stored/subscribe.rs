@@ -323,6 +323,8 @@ impl Shard {
         mut change: Change,
         settling: Settling,
     ) {
+        // Nobody asked for it: it is not refused for want of room.
+        let urgent = matches!(settling.told, Told::Nothing);
         let planned = {
             let mut state = self.state.borrow_mut();
             let Some(session) = state.sessions.get_mut(key) else { return };
@@ -331,10 +333,8 @@ impl Shard {
                 change.owed = Some(stored.owed_unit(&settling.retained));
             }
             let planned = (stored.number(), stored.chunks(&change.slots));
-            let heard = matches!(settling.told, Told::Nothing);
-            if !heard {
-                stored.settling = Some(Box::new(settling));
-            }
+            // Also of a change that no client asked for: the next one waits for it.
+            stored.settling = Some(Box::new(settling));
             planned
         };
         let (number, chunks) = planned;
@@ -370,7 +370,7 @@ impl Shard {
             })
         };
         let reply = Reply::Shard { shard: self.context.index, told };
-        if let Err(refusal) = self.context.queue.begin(begins, reply) {
+        if let Err(refusal) = self.context.queue.begin(begins, reply, urgent) {
             tracing::debug!(%refusal, "a subscription is not stored");
             self.change_failed(key);
         }
@@ -424,6 +424,7 @@ impl Shard {
         let state = &mut *guard;
         let Some(session) = state.sessions.get_mut(key) else { return };
         let Some(stored) = Stored::of(session) else { return };
+        stored.unsure = true;
         if let Some(settling) = stored.settling.take() {
             let _ = tell(session, *settling, false);
         }

@@ -17,6 +17,7 @@ versions! {
     a_filter_that_is_unsubscribed_in_between: v311 v5;
     an_unknown_pubrel_is_answered: v31 v311 v5;
     a_publish_that_is_repeated_after_a_kill: v311 v5;
+    a_retained_publish_that_is_repeated: v311 v5;
     a_pubrel_that_is_repeated_after_a_kill: v311 v5;
     an_id_that_is_used_again_at_once: v311 v5;
     kills_at_every_step_of_an_own_publish: v311 v5;
@@ -213,6 +214,23 @@ fn a_publish_that_is_repeated_after_a_kill(version: Version) {
     session.disconnect();
     let expected: Vec<String> = (1..=20).map(|n| format!("{n:02}")).collect();
     assert_delivered(&server, version, &expected);
+    assert_no_panic(&server);
+}
+
+fn a_retained_publish_that_is_repeated(version: Version) {
+    let server = with_readers(version);
+    let mut session = begin(&server, version, "s");
+    let message = own(7, "01").retained();
+    session.send_message(message.clone());
+    assert_eq!(session.wait_ack(5, 7) & 0x80, 0);
+    session.vanish();
+    let mut session = resume(&server, version, "s");
+    session.send_message(repeated(&message));
+    assert_eq!(session.wait_ack(5, 7) & 0x80, 0);
+    session.ack(6, 7, 0);
+    assert_eq!(session.wait_ack(7, 7), 0);
+    session.disconnect();
+    assert_delivered(&server, version, &["01".to_owned()]);
     assert_no_panic(&server);
 }
 
