@@ -79,7 +79,7 @@ pub(crate) fn number_key(number: u64) -> Bytes {
 
 /// Notes that a reader of this number reads the channel by name.
 pub(crate) fn durable_record(channel: &Address, number: u64) -> Unit {
-    put(durable::key(channel, number), Expect::Any, Bytes::new())
+    durable::entry(channel, number)
 }
 
 fn put(key: Bytes, expect: Expect, value: Bytes) -> Unit {

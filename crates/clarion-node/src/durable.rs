@@ -6,11 +6,13 @@
 //! that of all that is visible. Must not know: who reads.
 
 use crate::node::store_refusal;
+use crate::sessions::put;
 use crate::shares::Groups;
 use bytes::Bytes;
-use clarion_core::port::store::{Head, Store};
+use clarion_core::port::store::{Head, Store, Unit};
 use clarion_core::topic_tree::TopicTree;
 use clarion_core::{Address, AddressKind, Epoch, Millis, Refusal, Seq};
+use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -22,20 +24,37 @@ const PAGE_MAX: usize = 1024;
 /// Logs whose heads are known: between so many and twice as many.
 const HEADS: usize = 1 << 18;
 
-/// The record that says that a reader of this number reads the channel.
+/// Longest address that stands in a key as it is; of a longer one its hash does, and the record holds the address.
+const NAME_MAX: usize = 900;
+/// Before a hash. No address begins with it.
+const HASHED: u8 = 1;
+
+/// Says that a reader of this number reads the channel.
+pub(crate) fn entry(channel: &Address, number: u64) -> Unit {
+    let text = channel.as_str().as_bytes();
+    let value = if text.len() > NAME_MAX { Bytes::copy_from_slice(text) } else { Bytes::new() };
+    put(key(channel, number), value)
+}
+
+/// The key of the record that says that a reader of this number reads the channel.
 pub(crate) fn key(channel: &Address, number: u64) -> Bytes {
     [&prefix_of(channel), &number.to_be_bytes()[..]].concat().into()
 }
 
 /// What the keys of a channel begin with.
 pub(crate) fn prefix_of(channel: &Address) -> Vec<u8> {
-    [PREFIX, channel.as_str().as_bytes(), b"\0"].concat()
+    let text = channel.as_str().as_bytes();
+    if text.len() <= NAME_MAX {
+        return [PREFIX, text, b"\0"].concat();
+    }
+    [PREFIX, &[HASHED], &Sha256::digest(text)[..], b"\0"].concat()
 }
 
-/// The channel and number of such a key.
-pub(crate) fn parse_key(key: &[u8]) -> Option<(Address, u64)> {
+/// The channel and number of such a record.
+pub(crate) fn parse(key: &[u8], value: &[u8]) -> Option<(Address, u64)> {
     let rest = key.strip_prefix(PREFIX)?;
-    let (text, number) = rest.split_at_checked(rest.len().checked_sub(9)?)?;
+    let (name, number) = rest.split_at_checked(rest.len().checked_sub(9)?)?;
+    let text = if name.first() == Some(&HASHED) { value } else { name };
     let channel = Address::parse_any(std::str::from_utf8(text).ok()?).ok()?;
     Some((channel, u64::from_be_bytes(number.get(1..)?.try_into().ok()?)))
 }
@@ -136,7 +155,7 @@ impl Durable {
             let mut last: Option<Address> = None;
             let mut again = 0;
             for record in &found {
-                let Some((channel, _)) = parse_key(&record.key) else { continue };
+                let Some((channel, _)) = parse(&record.key, &record.value) else { continue };
                 if last.as_ref() == Some(&channel) {
                     again += 1;
                     continue;
@@ -318,6 +337,7 @@ fn raise(place: &mut Option<Known>, new: Known) {
 mod tests {
     use super::*;
     use clarion_core::port::store::Batch;
+    use clarion_core::port::store::Change;
     use clarion_store::memory::{MemoryConfig, MemoryStore};
 
     fn filter(text: &str) -> Address {
@@ -326,12 +346,18 @@ mod tests {
 
     #[test]
     fn keys_round_trip() {
-        for channel in [Address::topic("a/\u{fc}").unwrap(), filter("a/+/#")] {
+        let long = filter(&"x/".repeat(30_000));
+        for channel in [Address::topic("a/\u{fc}").unwrap(), filter("a/+/#"), long] {
             for number in [1, u64::MAX, 0x0000_ff00_0000_0000] {
-                assert_eq!(parse_key(&key(&channel, number)), Some((channel.clone(), number)));
+                let Unit::Record { key, change: Change::Put(value), .. } = entry(&channel, number)
+                else {
+                    panic!("a record is written");
+                };
+                assert!(key.len() <= 1024 && key.starts_with(&prefix_of(&channel)));
+                assert_eq!(parse(&key, &value), Some((channel.clone(), number)));
             }
         }
-        assert_eq!(parse_key(b"durable/x"), None);
+        assert_eq!(parse(b"durable/x", b""), None);
     }
 
     #[test]
@@ -382,8 +408,8 @@ mod tests {
         let wide = |n: u64| filter(&format!("f/{n}/#"));
         let one = (0..3000).map(|n| key(&topic(n), n + 1));
         let many = (0..20).flat_map(|n| (1..=n * 7 + 1).map(move |reader| key(&wide(n), reader)));
-        let put = |key| crate::sessions::put(key, Bytes::new());
-        let units: Vec<_> = one.chain(many).map(put).collect();
+        let empty = |key| put(key, Bytes::new());
+        let units: Vec<_> = one.chain(many).map(empty).collect();
         store.commit(Batch { now: 1, fence: None, units }).await.unwrap();
         let mut told = 0;
         let durable = Durable::load(&store, |_| told += 1).await.unwrap();

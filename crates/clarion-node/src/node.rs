@@ -108,6 +108,7 @@ impl Node {
         crate::retained::load(&retained, &store).await?;
         let sessions = Arc::new(Sessions::load(&store, durable.groups.clone()).await?);
         let clock = CommitClock::load(&store).await?;
+        durable.has_hinted(clock.last());
         let config = Arc::new(config);
         let planner = Arc::new(Planner {
             config: config.clone(),

@@ -185,6 +185,7 @@ impl Shard {
     }
 
     fn new(context: ShardContext) -> Self {
+        let started = crate::clock::now().max(context.planner.durable.hinted());
         let state = State {
             sessions: Slab::new(),
             hidden: 0,
@@ -230,7 +231,8 @@ impl Shard {
             closing: Cell::new(false),
             seen: Cell::new(0),
             endings: Cell::new(0),
-            started: crate::clock::now(),
+            // What was stored before lies below, also when the time ran ahead of the clock.
+            started,
             mono: Instant::now(),
         }
     }

@@ -39,10 +39,15 @@ pub(crate) struct ShareName {
     pub(crate) plan: Option<Arc<SharedPlan>>,
 }
 
+/// Longest filter and group, together, of which members may come back later.
+const KEPT_MAX: usize = 900;
+
 impl ShareName {
     pub(crate) fn new(filter: &str, group: &str) -> Self {
         let plan = |channel| Arc::new(SharedPlan { channel, reader: Reader::share(group) });
-        Self { filter: filter.into(), group: group.into(), plan: log_of(filter).map(plan) }
+        // Longer names have no room in the keys of records.
+        let log = log_of(filter).filter(|log| log.as_str().len() + group.len() <= KEPT_MAX);
+        Self { filter: filter.into(), group: group.into(), plan: log.map(plan) }
     }
 
     /// The group that a stored subscription keeps; `None` = it keeps none.

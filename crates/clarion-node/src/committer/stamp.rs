@@ -34,6 +34,11 @@ impl CommitClock {
         Ok(Self { last: last.unwrap_or_default(), ceiling: 0 })
     }
 
+    /// The time of the last batch, or one that lies ahead of it.
+    pub(crate) fn last(&self) -> Millis {
+        self.last
+    }
+
     pub(super) fn next(&mut self, now: Millis, above_all: bool) -> Millis {
         self.last = now.max(self.last + Millis::from(above_all));
         self.last

@@ -33,9 +33,10 @@ pub(crate) fn key(topic: &str) -> Bytes {
     key.into()
 }
 
-/// The record's key, of such a key as text.
+/// The record's key, of a text that begins with such a key and may go on behind a NUL.
 pub(crate) fn of_name(name: &str) -> Option<Bytes> {
-    name.as_bytes().starts_with(PREFIX).then(|| Bytes::copy_from_slice(name.as_bytes()))
+    let (key, _) = name.split_once('\0').unwrap_or((name, ""));
+    key.as_bytes().starts_with(PREFIX).then(|| Bytes::copy_from_slice(key.as_bytes()))
 }
 
 /// What the keys of all topics begin with that a filter matches.

@@ -157,10 +157,8 @@ impl Groups {
         let Some(plan) = &name.plan else { return Vec::new() };
         let mark = mark_of(name, number);
         let value = [&number.to_be_bytes(), name.group.as_bytes()].concat();
-        let mut units = vec![
-            put(key(&plan.channel, mark), value.into()),
-            put(durable::key(&plan.channel, mark), Bytes::new()),
-        ];
+        let mut units =
+            vec![put(key(&plan.channel, mark), value.into()), durable::entry(&plan.channel, mark)];
         if self.enter(plan, number, at) {
             units.push(forget(plan));
         }

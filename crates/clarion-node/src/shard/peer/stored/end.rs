@@ -28,6 +28,9 @@ impl Stored {
         if expiry_s == 0 {
             return end_units(key, self.version, number);
         }
+        let mut outs = outs.to_vec();
+        outs.extend(self.held_replays());
+        let outs = &outs[..];
         // What was received counts as acked, whether or not a flush had said so.
         for out in outs.iter().filter(|out| out.state == OutState::Released) {
             let place = out.place;

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use clarion_core::Message;
 use clarion_core::durable::record::{self, OwedRecord};
 use clarion_core::durable::subs::Merged;
-use clarion_core::port::peer::{Place, SubOptions};
+use clarion_core::port::peer::{Out, OutState, Place, SubOptions};
 use clarion_core::port::store::Unit;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -28,9 +28,15 @@ pub(super) struct Replay {
     given: VecDeque<Step>,
     /// What is out since an earlier connection, by key, as in [`Step::log`].
     resumed: HashMap<Bytes, u32>,
+    /// It goes on since an earlier connection.
+    again: bool,
     /// All was given.
     is_read: bool,
 }
+
+/// The name of an orphan is the message's key and the filter that it came by, with this in between; twice when it did not come
+/// in the order of the keys.
+pub(super) const BEHIND_KEY: char = '\0';
 
 struct Step {
     key: Bytes,
@@ -46,6 +52,7 @@ impl Replay {
             after,
             given: VecDeque::new(),
             resumed: HashMap::new(),
+            again: false,
             is_read: false,
         }
     }
@@ -68,13 +75,32 @@ impl Stored {
         self.replays.push(Replay::new(filter, options, None));
     }
 
-    /// What is retained for a filter is owed since an earlier connection, behind a key; what is out comes by its number.
-    pub(super) fn owe_again(&mut self, filter: &str, options: SubOptions, after: Option<Vec<u8>>) {
+    /// What is retained for a filter is owed since an earlier connection, behind a key; what is out comes by its number. Returns
+    /// behind which key reading goes on: after an orderly end all that was given in order and is not over is out.
+    pub(super) fn owe_again(
+        &mut self,
+        filter: &str,
+        options: SubOptions,
+        after: Option<Vec<u8>>,
+        crashed: bool,
+    ) -> Option<Bytes> {
         let mut replay = Replay::new(filter, options, after);
-        let orphans = self.orphans.iter();
-        replay.resumed =
-            orphans.map(|(log, name)| (Bytes::copy_from_slice(name.as_bytes()), *log)).collect();
+        replay.again = true;
+        for (log, name) in &self.orphans {
+            let Some((key, of)) = name.split_once(BEHIND_KEY) else { continue };
+            let key = Bytes::copy_from_slice(key.as_bytes());
+            if of == filter && !crashed {
+                replay.given.push_back(Step { key: key.clone(), log: *log });
+            }
+            if of.trim_start_matches(BEHIND_KEY) == filter {
+                replay.resumed.insert(key, *log);
+            }
+        }
+        replay.given.make_contiguous().sort_by(|a, b| a.key.cmp(&b.key));
+        let last = replay.given.back().map(|step| step.key.clone());
+        let behind = last.or_else(|| replay.after.clone().map(Bytes::from));
         self.replays.push(replay);
+        behind
     }
 
     /// The record of what is owed, with these filters more.
@@ -126,6 +152,24 @@ impl Stored {
         replay.resumed.get(key).copied()
     }
 
+    /// What is retained and held is out at the end, too: else nobody would know that it was to be given.
+    pub(super) fn held_replays(&self) -> impl Iterator<Item = Out> {
+        let replayed = self.held.iter().filter(|held| self.orphans.contains_key(&held.place.log));
+        replayed.map(|held| Out {
+            number: held.number,
+            state: OutState::ExactlyOnce,
+            place: held.place,
+        })
+    }
+
+    /// Whether a message of a replay may have been sent before a crash.
+    fn is_doubtful(&mut self, filter: &str) -> bool {
+        let again = self.replays.iter().any(|replay| replay.again && *replay.filter == *filter);
+        let doubtful = again && self.doubtful > 0;
+        self.doubtful -= u32::from(doubtful);
+        doubtful
+    }
+
     /// A message of a replay is given, or was; `log` as in [`Step`].
     fn stepped(&mut self, filter: &str, step: Step) {
         if let Some(replay) = self.replays.iter_mut().find(|replay| *replay.filter == *filter) {
@@ -163,13 +207,15 @@ impl Giving<'_> {
         }
         // A name is text; a key of a topic that is too long for one is none.
         let name = std::str::from_utf8(&key).ok().filter(|_| qos > 0);
-        let log = name.map_or(0, |name| stored.orphan(name));
+        let between = if in_order { "\0" } else { "\0\0" };
+        let log = name.map_or(0, |name| stored.orphan(&[name, between, filter].concat()));
+        let dup = qos == 1 && stored.is_doubtful(filter);
         let place = Place { log, epoch: 0, seq: 0 };
         let given = match (qos, log) {
             (2, FIRST_ORPHAN..) => self.hold(session, place, message, way),
             _ => {
                 let place = (log != 0).then_some(place);
-                self.put_log(session, message, &way, qos.min(1), (place, None, false))
+                self.put_log(session, message, &way, qos.min(1), (place, None, dup))
             }
         };
         let stored = Stored::of(session)?;

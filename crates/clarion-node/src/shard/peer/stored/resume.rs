@@ -13,6 +13,7 @@ use crate::shard::deliver::list_dirty;
 use crate::shard::peer::PeerState;
 use crate::shard::session::Session;
 use crate::shard::{SessionKey, Shard, State};
+use bytes::Bytes;
 use clarion_core::durable::commits::{Again, WindowCommits, again};
 use clarion_core::durable::inbound::Inbounds;
 use clarion_core::durable::subs::{Choice, Merged, StoredSub, Subs};
@@ -139,7 +140,7 @@ impl Shard {
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
         let Some(session) = state.sessions.get_mut(key) else { return false };
-        let present = opened.present;
+        let (present, crashed) = (opened.present, opened.crashed);
         let owed = opened.owed.clone();
         let (mut stored, outs) = Stored::new(opened, window);
         let slots: Vec<u32> = stored.subs.iter().map(|(slot, _)| slot).collect();
@@ -161,9 +162,14 @@ impl Shard {
             }
         }
         self.assure_groups(&stored);
-        for (filter, options, after) in &owed.filters {
-            stored.owe_again(filter, *options, after.clone());
-        }
+        let owed: Vec<(Box<str>, SubOptions, Option<Bytes>)> = owed
+            .filters
+            .into_iter()
+            .map(|(filter, options, after)| {
+                let behind = stored.owe_again(&filter, options, after, crashed);
+                (filter, options, behind)
+            })
+            .collect();
         if let Some(peer) = PeerState::of(session) {
             peer.stored = Some(Box::new(stored));
             self.context.counters.stored_attached.add(1);
@@ -172,8 +178,8 @@ impl Shard {
             self.enter_stored(state, key, slot);
         }
         self.begin_logs(state, key);
-        for (filter, options, after) in owed.filters {
-            self.owe_retained_after(state, key, filter, options, after.map(Into::into));
+        for (filter, options, behind) in owed {
+            self.owe_retained_after(state, key, filter, options, behind);
         }
         drop(guard);
         if !outs.is_empty() {

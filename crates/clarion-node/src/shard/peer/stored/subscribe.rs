@@ -195,7 +195,7 @@ fn units(number: u64, chunks: Vec<Chunk>, change: &Change, at: Millis) -> Vec<Un
         units.push(Unit::Start { reader: reader.clone(), channel: channel.clone() });
     }
     for channel in &change.enters {
-        units.push(put(durable::key(channel, number), Bytes::new()));
+        units.push(durable::entry(channel, number));
     }
     for channel in &change.leaves {
         units.push(Unit::Forget { reader: reader.clone(), channel: Some(channel.clone()) });

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 versions! {
     ten_thousand_subscriptions: v311 v5;
+    filters_of_every_length: v311 v5;
     a_window_of_one: v311 v5;
 }
 
@@ -63,6 +64,42 @@ fn ten_thousand_subscriptions(version: Version) {
     let mut session = resume(&server, version, "s");
     session.unsubscribe(&["f/7/+"]);
     assert_eq!(session.subscribe(&[("f/more", 1)]), [1]);
+}
+
+fn filters_of_every_length(version: Version) {
+    let mut server = start(&[]);
+    let lengths = [890, 895, 1000, 1001, 1002, 1024, 5000, 60_000];
+    let topics: Vec<String> = lengths.iter().map(|length| "t".repeat(*length)).collect();
+    let filters: Vec<String> =
+        topics.iter().flat_map(|topic| [topic.clone(), format!("{topic}/+")]).collect();
+    let mut session = begin(&server, version, "s");
+    for filter in &filters {
+        assert_eq!(session.subscribe(&[(filter, 1)]), [1], "{} bytes", filter.len());
+    }
+    session.disconnect();
+    server.kill9();
+    server.restart();
+    let mut writer = client(&server, version, "writer");
+    for topic in &topics {
+        writer.publish(topic, "exact", 1);
+        writer.publish(&format!("{topic}/x"), "wild", 1);
+    }
+    let mut session = resume(&server, version, "s");
+    let mut got: Vec<(usize, String)> = (0..filters.len())
+        .map(|_| session.message())
+        .map(|message| (message.topic.len(), message.text()))
+        .collect();
+    got.sort();
+    let mut expected: Vec<(usize, String)> = lengths
+        .iter()
+        .flat_map(|length| [(*length, "exact".to_owned()), (length + 2, "wild".to_owned())])
+        .collect();
+    expected.sort();
+    assert_eq!(got, expected);
+    for filter in &filters {
+        session.unsubscribe(&[filter]);
+    }
+    session.disconnect();
 }
 
 fn one(client: &mut Client, text: &str) -> Message {
