@@ -157,7 +157,8 @@ impl Flow {
     pub(super) fn report(&self, bench: &Bench, meter: Meter, name: &str) -> Report {
         let latency = self.latency.replace(Histogram::new());
         let received = self.received.get();
-        let lost = self.messages - received;
+        // What came more than once is counted apart.
+        let lost = self.messages.saturating_sub(received);
         let faults = Faults { lost, ..*self.faults.borrow() };
         meter.finish(bench.server.as_ref(), name, received, latency, faults)
     }
