@@ -22,15 +22,14 @@ impl Stored {
         let (mut moves, mut logs) = (Vec::with_capacity(dirty.len()), Vec::new());
         for slot in dirty {
             let Some(log) = self.log(slot) else { continue };
-            log.dirty = false;
-            if log.sub.epoch() == 0 {
+            // Before it has begun its cursor counts in the history that it was stored with.
+            let epoch = if log.sub.epoch() == 0 { log.epoch } else { log.sub.epoch() };
+            if epoch == 0 {
+                self.dirty.push(slot);
                 continue;
             }
-            moves.push(Move {
-                channel: log.channel.clone(),
-                epoch: log.sub.epoch(),
-                cursor: log.cursor.clone(),
-            });
+            log.dirty = false;
+            moves.push(Move { channel: log.channel.clone(), epoch, cursor: log.cursor.clone() });
             logs.push((slot, log.turn));
         }
         (moves, logs)
