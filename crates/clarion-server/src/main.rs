@@ -8,6 +8,7 @@ mod credentials;
 mod data_dir;
 mod exit;
 mod inspect;
+mod lines;
 mod listen;
 mod logs;
 mod passwd;

@@ -1,15 +1,12 @@
 //! `clarion retained`: lists and deletes retained messages of a running server, one JSON line each. Must not know: the
 //! server's insides.
 
-use std::{
-    io::{self, Write},
-    process::ExitCode,
-};
-
-use clarion_client::{Client, ClientError, RetainedQuery};
+use clarion_client::{Client, RetainedQuery};
 use serde_json::json;
 
-use crate::publish::{ServerArgs, block_on, complain, fail, usage};
+use crate::lines::{self, PAGE, Stopped, print};
+use crate::publish::{ServerArgs, block_on, usage};
+use std::process::ExitCode;
 
 /// Lists or deletes retained messages.
 #[derive(Debug, clap::Args)]
@@ -39,35 +36,16 @@ enum What {
     },
 }
 
-/// Why a command stops.
-enum Stopped {
-    Client(ClientError),
-    Output(io::Error),
-}
-
-/// Messages that are asked for at once.
-const PAGE: u64 = 1000;
-
 /// Runs the command.
 pub(crate) fn run(args: Args) -> ExitCode {
     let client = match args.server.client() {
         Ok(client) => client,
         Err(text) => return usage(&text),
     };
-    let done = match args.what {
+    lines::ended(match args.what {
         What::List { filter, limit } => block_on(list(&client, filter, limit)),
         What::Delete { topics } => block_on(delete(&client, &topics)),
-    };
-    match done {
-        Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(Stopped::Client(error))) => fail(&error),
-        // Nobody reads any more.
-        Ok(Err(Stopped::Output(error))) if error.kind() == io::ErrorKind::BrokenPipe => {
-            ExitCode::SUCCESS
-        }
-        Ok(Err(Stopped::Output(error))) => complain(&format!("standard output: {error}"), 1),
-        Err(error) => complain(&error.to_string(), 1),
-    }
+    })
 }
 
 async fn list(client: &Client, filter: String, limit: Option<u64>) -> Result<(), Stopped> {
@@ -75,13 +53,9 @@ async fn list(client: &Client, filter: String, limit: Option<u64>) -> Result<(),
     let mut query = RetainedQuery { filter: Some(filter), ..RetainedQuery::default() };
     while left > 0 {
         query.limit = Some(left.min(PAGE) as u32);
-        let page = client.retained(&query).await.map_err(Stopped::Client)?;
+        let page = client.retained(&query).await?;
         left = left.saturating_sub(page.messages.len() as u64);
-        let mut out = io::stdout().lock();
-        for message in &page.messages {
-            writeln!(out, "{message}").map_err(Stopped::Output)?;
-        }
-        out.flush().map_err(Stopped::Output)?;
+        print(&page.messages)?;
         if page.next.is_none() {
             break;
         }
@@ -92,9 +66,9 @@ async fn list(client: &Client, filter: String, limit: Option<u64>) -> Result<(),
 
 async fn delete(client: &Client, topics: &[String]) -> Result<(), Stopped> {
     for topic in topics {
-        client.delete_retained(topic).await.map_err(Stopped::Client)?;
+        client.delete_retained(topic).await?;
         let line = json!({ "topic": topic, "deleted": true });
-        writeln!(io::stdout(), "{line}").map_err(Stopped::Output)?;
+        print(&[line])?;
     }
     Ok(())
 }

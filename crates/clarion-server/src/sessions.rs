@@ -1,15 +1,12 @@
 //! `clarion sessions`: lists, shows and deletes stored sessions of a running server, and moves their cursors; one JSON line each.
 //! Must not know: the server's insides.
 
-use std::{
-    io::{self, Write},
-    process::ExitCode,
-};
+use clarion_client::{Client, LogEnd, MoveTo, StoredSessionsQuery};
+use serde_json::json;
 
-use clarion_client::{Client, ClientError, LogEnd, MoveTo, StoredSessionsQuery};
-use serde_json::{json, value::RawValue};
-
-use crate::publish::{ServerArgs, block_on, complain, fail, usage};
+use crate::lines::{self, PAGE, Stopped, print};
+use crate::publish::{ServerArgs, block_on, usage};
+use std::process::ExitCode;
 
 /// Lists, shows or deletes sessions that outlive their connections, or moves a cursor of one.
 #[derive(Debug, clap::Args)]
@@ -57,27 +54,6 @@ enum What {
     },
 }
 
-/// Why a command stops.
-enum Stopped {
-    Client(ClientError),
-    Output(io::Error),
-}
-
-impl From<ClientError> for Stopped {
-    fn from(error: ClientError) -> Self {
-        Self::Client(error)
-    }
-}
-
-impl From<io::Error> for Stopped {
-    fn from(error: io::Error) -> Self {
-        Self::Output(error)
-    }
-}
-
-/// Sessions that are asked for at once.
-const PAGE: u64 = 1000;
-
 fn target(text: &str) -> Result<MoveTo, String> {
     match text {
         "earliest" => Ok(MoveTo::End(LogEnd::Earliest)),
@@ -95,32 +71,14 @@ pub(crate) fn run(args: Args) -> ExitCode {
         Ok(client) => client,
         Err(text) => return usage(&text),
     };
-    let done = match args.what {
+    lines::ended(match args.what {
         What::List { user, limit } => block_on(list(&client, user, limit)),
         What::Show { client: id } => block_on(show(&client, &id)),
         What::Delete { clients } => block_on(delete(&client, &clients)),
         What::Move { client: id, filter, to, force } => {
             block_on(move_cursor(&client, &id, &filter, to, force))
         }
-    };
-    match done {
-        Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(Stopped::Client(error))) => fail(&error),
-        // Nobody reads any more.
-        Ok(Err(Stopped::Output(error))) if error.kind() == io::ErrorKind::BrokenPipe => {
-            ExitCode::SUCCESS
-        }
-        Ok(Err(Stopped::Output(error))) => complain(&format!("standard output: {error}"), 1),
-        Err(error) => complain(&error.to_string(), 1),
-    }
-}
-
-fn print(lines: &[Box<RawValue>]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    for line in lines {
-        writeln!(out, "{line}")?;
-    }
-    out.flush()
+    })
 }
 
 async fn list(client: &Client, user: Option<String>, limit: Option<u64>) -> Result<(), Stopped> {
@@ -150,7 +108,7 @@ async fn show(client: &Client, id: &str) -> Result<(), Stopped> {
                 "inbound_qos2": page.inbound_qos2,
                 "retained_owed": page.retained_owed,
             });
-            writeln!(io::stdout(), "{line}")?;
+            print(&[line])?;
         }
         print(&page.subscriptions)?;
         match page.next {
@@ -163,7 +121,7 @@ async fn show(client: &Client, id: &str) -> Result<(), Stopped> {
 async fn delete(client: &Client, ids: &[String]) -> Result<(), Stopped> {
     for id in ids {
         client.delete_stored_session(id).await?;
-        writeln!(io::stdout(), "{}", json!({ "client_id": id, "deleted": true }))?;
+        print(&[json!({ "client_id": id, "deleted": true })])?;
     }
     Ok(())
 }
@@ -176,7 +134,7 @@ async fn move_cursor(
     force: bool,
 ) -> Result<(), Stopped> {
     let moved = client.move_cursor(id, filter, to, force).await?;
-    writeln!(io::stdout(), "{moved}")?;
+    print(&[moved])?;
     Ok(())
 }
 

@@ -1,20 +1,17 @@
 //! Presence, sessions, kicking.
 
 use super::auth::Caller;
+use super::channels::checked_limit;
 use super::problem::{Failure, Refusals};
 use super::query::{Params, Part};
 use super::router::{App, json_response};
 use axum::extract::State;
 use axum::response::Response;
-use clarion_core::{Code, Refusal};
 use clarion_node::SessionInfo;
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;
-
-const LIMIT_MAX: usize = 1000;
-const LIMIT_DEFAULT: usize = 100;
 
 /// One live connection.
 #[derive(Serialize, ToSchema)]
@@ -104,12 +101,7 @@ pub(super) async fn list(
     Caller(principal): Caller,
     Params(params): Params<ListParams>,
 ) -> Result<Response, Failure> {
-    let limit = params.limit.unwrap_or(LIMIT_DEFAULT);
-    if !(1..=LIMIT_MAX).contains(&limit) {
-        return Err(
-            Refusal::new(Code::BadRequest, format!("limit must be 1 to {LIMIT_MAX}")).into()
-        );
-    }
+    let limit = checked_limit(params.limit)?;
     let (user, after) = (params.user.as_deref(), params.after.as_deref());
     let page = app.node.list_sessions(&principal, user, after, limit).await?;
     let sessions = page.sessions.into_iter().map(Session::from).collect();

@@ -10,7 +10,7 @@ use crate::shard::session::{Role, Session};
 use crate::shard::{SessionKey, Shard, State};
 use clarion_core::Address;
 use clarion_core::durable::record;
-use clarion_core::port::peer::{Out, OutState};
+use clarion_core::port::peer::Out;
 use clarion_core::port::store::{Change, Expect, Reader, Unit};
 use std::rc::Rc;
 
@@ -31,15 +31,7 @@ impl Stored {
         let mut outs = outs.to_vec();
         outs.extend(self.held_replays());
         let outs = &outs[..];
-        // What was received counts as acked, whether or not a flush had said so.
-        for out in outs.iter().filter(|out| out.state == OutState::Released) {
-            let place = out.place;
-            if let Some(slot) = place.log.checked_sub(super::FIRST_LOG)
-                && place.log < super::FIRST_ORPHAN
-            {
-                self.ack(slot, place.seq);
-            }
-        }
+        self.ack_received(outs);
         let held = self.flight.as_ref().map_or(0, |flight| flight.held);
         if let Some(flight) = self.flight.take() {
             // Whether that is committed is not known here; written twice is as good.

@@ -61,8 +61,8 @@ impl Stored {
         Some(self.logs.get(slot as usize)?.as_ref()?.channel.as_str())
     }
 
-    /// The units of a flush; the received ones count as acked with it.
-    fn flush_units(&mut self, outs: &[Out]) -> Vec<Unit> {
+    /// What the client has received counts as acked with the commit that says so.
+    pub(super) fn ack_received(&mut self, outs: &[Out]) {
         for out in outs.iter().filter(|out| out.state == OutState::Released) {
             if let Some(slot) = out.place.log.checked_sub(FIRST_LOG)
                 && out.place.log < FIRST_ORPHAN
@@ -70,6 +70,11 @@ impl Stored {
                 self.ack(slot, out.place.seq);
             }
         }
+    }
+
+    /// The units of a flush.
+    fn flush_units(&mut self, outs: &[Out]) -> Vec<Unit> {
+        self.ack_received(outs);
         let number = self.number();
         let (moves, logs) = self.take_moves();
         let mut units = Vec::with_capacity(2);

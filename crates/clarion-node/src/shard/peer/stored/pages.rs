@@ -21,11 +21,8 @@ impl Stored {
 
 /// The stored part of a waiter's session, if its log is still there.
 fn stored_of<'a>(session: &'a mut Session, waiter: &Waiter) -> Option<&'a mut Stored> {
-    Stored::of(session).filter(|stored| stored.logs.len() > waiter.sub as usize).and_then(
-        |stored| {
-            if stored.waits(waiter) { Some(stored) } else { None }
-        },
-    )
+    let stored = Stored::of(session)?;
+    if stored.waits(waiter) { Some(stored) } else { None }
 }
 
 /// A page ended early, and the next one is not asked for at once.

@@ -19,7 +19,7 @@ use clarion_core::durable::record::{self, CHUNK};
 use clarion_core::durable::subs::{PENDING, StoredSub, Subscribing, Tail};
 use clarion_core::port::outlet::CloseReason;
 use clarion_core::port::peer::{RetainHandling, SubOptions, Subscribe, Unsubscribe};
-use clarion_core::port::store::{Done, Reader, Unit};
+use clarion_core::port::store::{Done, Durability, Reader, Unit};
 use clarion_core::{Address, Cursor, Epoch, Millis, Seq};
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -342,7 +342,7 @@ impl Shard {
         let starts = change.starts.iter().map(|(_, channel)| channel);
         let (_, asked) = self.context.planner.durable.known(starts);
         if chunks.is_empty() {
-            let nothing = Ok((durability(), Vec::new()));
+            let nothing = Ok((Durability::None, Vec::new()));
             return self.change_settled(key, (&Change::default(), asked), 0, &nothing);
         }
         let stamp = Arc::new(AtomicU64::new(0));
@@ -450,10 +450,6 @@ impl Shard {
 fn is_done(answer: &CommitAnswer) -> bool {
     let refused = |done: &Done| matches!(done, Done::Refused(_));
     answer.as_ref().is_ok_and(|(_, results)| !results.iter().any(refused))
-}
-
-fn durability() -> clarion_core::port::store::Durability {
-    clarion_core::port::store::Durability::None
 }
 
 /// Tells the client. Returns the retained messages that follow.
