@@ -35,11 +35,7 @@ impl Shard {
     pub(super) fn ask_pages(&self, state: &mut State, key: SessionKey) {
         let config = &self.context.config;
         let Some(session) = state.sessions.get_mut(key) else { return };
-        let half = session.outbox.has_room(
-            config.outbox_bytes / 2,
-            config.outbox_bytes,
-            config.outbox_messages.div_ceil(2),
-        );
+        let half = session.may_read(config);
         let spent = session.credit == Some(0) && session.outlet.uses_credit();
         if !half || session.closing.is_some() || spent {
             return;
@@ -191,6 +187,7 @@ impl Shard {
             }
             Offer::Skip => true,
             Offer::Stop => {
+                session.full_at = session.outbox.len();
                 self.close_page(state, waiter, None, last);
                 false
             }

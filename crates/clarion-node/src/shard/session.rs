@@ -14,6 +14,7 @@ use super::written::Written;
 use super::{SessionKey, Shard, State};
 use crate::attach::{Acks, Attach, Start};
 use crate::clock;
+use crate::config::NodeConfig;
 use crate::input::InputBatch;
 use crate::pipe::End;
 use clarion_core::port::outlet::CloseReason;
@@ -78,6 +79,8 @@ pub(super) struct Session {
     pub(super) nacks: Option<Box<Nacks>>,
     pub(super) outlet: Voice,
     pub(super) outbox: Outbox,
+    /// Bytes that were in its outbox when a record of a page did not fit: nothing is read before some have left.
+    pub(super) full_at: usize,
     pub(super) link: Rc<LinkState>,
     since: Millis,
     /// Timer tick of the last write.
@@ -135,6 +138,7 @@ impl Session {
             nacks: None,
             outlet: birth.outlet,
             outbox: Outbox::default(),
+            full_at: 0,
             link,
             since: clock::now(),
             last_write: tick,
@@ -162,6 +166,19 @@ impl Session {
     /// Tells its present subscriptions to channels from earlier ones; `None` = there are none.
     pub(super) fn turn(&self) -> Option<u16> {
         self.subs.first().map(|entry| entry.turn)
+    }
+
+    /// Whether pages may be asked for: its outbox is at most half full, and has drained since a record did not fit.
+    pub(super) fn may_read(&mut self, config: &NodeConfig) -> bool {
+        if self.full_at > 0 && self.outbox.len() >= self.full_at {
+            return false;
+        }
+        self.full_at = 0;
+        self.outbox.has_room(
+            config.outbox_bytes / 2,
+            config.outbox_bytes,
+            config.outbox_messages.div_ceil(2),
+        )
     }
 
     /// Whether one of its subscriptions is on this channel.

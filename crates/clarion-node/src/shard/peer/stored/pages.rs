@@ -40,12 +40,7 @@ impl Shard {
     pub(in crate::shard) fn ask_log_pages(&self, state: &mut State, key: SessionKey) {
         let config = &self.context.config;
         let Some(session) = state.sessions.get_mut(key) else { return };
-        let half = session.outbox.has_room(
-            config.outbox_bytes / 2,
-            config.outbox_bytes,
-            config.outbox_messages.div_ceil(2),
-        );
-        if !half || session.closing.is_some() || session.credit == Some(0) {
+        if !session.may_read(config) || session.closing.is_some() || session.credit == Some(0) {
             return;
         }
         let Some(stored) = Stored::of(session) else { return };
@@ -173,6 +168,7 @@ impl Shard {
             (Offer::Stop, _) => Step::Full,
         };
         if step == Step::Full {
+            session.full_at = session.outbox.len();
             self.log_page_closed(state, waiter, None, last);
         }
         step == Step::Done
