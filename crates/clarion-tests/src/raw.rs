@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Shutdown, SocketAddr, TcpStream},
 };
 
-use rustix::net::{self, AddressFamily, SocketType};
+use rustix::net::{self, AddressFamily, SocketType, sockopt};
 
 use crate::DEADLINE;
 
@@ -55,6 +55,18 @@ pub fn request(method: &str, target: &str, at: SocketAddr, headers: &str, body: 
         "{method} {target} HTTP/1.1\r\nhost: {at}\r\ncontent-length: {length}\r\n{headers}\r\n"
     );
     [head.as_bytes(), body].concat()
+}
+
+/// A socket that holds little of what it does not read.
+///
+/// # Panics
+///
+/// When nobody accepts.
+pub fn narrow(at: SocketAddr) -> TcpStream {
+    let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    sockopt::set_socket_recv_buffer_size(&socket, 4 << 10).expect("a buffer size");
+    net::connect(&socket, &at).expect("the server accepts");
+    socket.into()
 }
 
 impl Connection {

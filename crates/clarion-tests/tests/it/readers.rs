@@ -2,10 +2,13 @@
 //! comes back to, what slow and stuck clients cost.
 
 use crate::api::{Api, Stream};
-use clarion_tests::{Server, raw::Connection, wait_for};
-use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
+use clarion_tests::{
+    Server,
+    raw::{self, Connection},
+    wait_for,
+};
 use serde_json::json;
-use std::{net::SocketAddr, net::TcpStream};
+use std::net::SocketAddr;
 
 #[test]
 fn nobody_else_moves_where_a_users_devices_start() {
@@ -123,10 +126,7 @@ fn a_device_reads_a_bounded_number_of_channels() {
 
 /// A connection that can hold little: it does not read until it is asked to.
 fn narrow(at: SocketAddr) -> Connection {
-    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
-    sockopt::set_socket_recv_buffer_size(&socket, 4096).expect("a buffer size");
-    connect(&socket, &at).expect("the server accepts");
-    Connection::from_stream(TcpStream::from(socket)).expect("a socket")
+    Connection::from_stream(raw::narrow(at)).expect("a socket")
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! Streams under load: a publisher that never pauses, a reader that stops reading.
 
 use crate::api::{Api, Event, Stream};
-use clarion_tests::{Server, raw::Connection};
-use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
+use clarion_tests::{
+    Server,
+    raw::{self, Connection},
+};
 use serde_json::{Value, json};
 use std::{
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
 };
@@ -50,10 +52,7 @@ fn catching_up_with_a_publisher_that_never_pauses() {
 
 /// A connection that can hold little: it does not read until it is asked to.
 fn narrow(at: SocketAddr) -> Connection {
-    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
-    sockopt::set_socket_recv_buffer_size(&socket, 4096).expect("a buffer size");
-    connect(&socket, &at).expect("the server accepts");
-    Connection::from_stream(TcpStream::from(socket)).expect("a socket")
+    Connection::from_stream(raw::narrow(at)).expect("a socket")
 }
 
 const BIG: usize = 32 << 10;

@@ -4,9 +4,8 @@ use crate::bad_input::assert_healthy;
 use clarion_tests::{
     Server,
     mqtt::{Client, Message, Options, Packet, Version, publish},
+    raw::narrow,
 };
-use rustix::net::{self, AddressFamily, SocketType, sockopt};
-use std::net::SocketAddr;
 
 /// How much goes past them, in parts of this size.
 const TOTAL: usize = 210 << 20;
@@ -15,14 +14,6 @@ const PART: usize = 64 << 10;
 /// the publisher's and the reader's own buffers.
 const GROWN_KIB_MAX: u64 = 40 << 10;
 
-/// A connection whose receive buffer is the smallest.
-fn narrow(at: SocketAddr, version: Version) -> Client {
-    let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
-    sockopt::set_socket_recv_buffer_size(&socket, 4 << 10).expect("a socket");
-    net::connect(&socket, &at).expect("the server accepts");
-    Client::on(socket.into(), version)
-}
-
 #[test]
 fn who_stops_reading_costs_nobody_anything() {
     let server = Server::start();
@@ -30,7 +21,7 @@ fn who_stops_reading_costs_nobody_anything() {
     let mut stuck = Vec::new();
     for version in Version::ALL {
         for qos in 0..3 {
-            let mut client = narrow(at, version);
+            let mut client = Client::on(narrow(at), version);
             let options = Options::new(version, &format!("stuck {version:?} {qos}"));
             assert_eq!(client.handshake(&options).code, 0);
             client.subscribe(&[("flood", qos), ("after", 1)]);
@@ -119,7 +110,7 @@ fn who_acks_nothing_has_a_bounded_queue() {
 fn who_reads_no_acks_is_not_read_either() {
     let server = Server::start();
     let at = server.listener("mqtt");
-    let mut writer = narrow(at, Version::V311);
+    let mut writer = Client::on(narrow(at), Version::V311);
     writer.handshake(&Options::new(Version::V311, "writer"));
     let before = server.peak_rss_kib();
     let one = publish(Version::V311, &Message { id: 1, ..Message::new("a", "x").qos(1) });

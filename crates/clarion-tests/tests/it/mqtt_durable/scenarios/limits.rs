@@ -1,16 +1,22 @@
 //! Many subscriptions, and bounds of the window.
 
 use crate::{
+    api::Api,
     mqtt::versions,
-    mqtt_durable::{begin, client, nothing_more, numbered, numbers, resume, start},
+    mqtt_durable::{away, begin, client, durable, nothing_more, numbered, numbers, resume, start},
 };
-use clarion_tests::mqtt::{Client, Message, Packet, Version};
+use clarion_tests::{
+    mqtt::{Client, Message, Packet, Version},
+    raw::narrow,
+    wait_for,
+};
 use std::collections::BTreeSet;
 
 versions! {
     ten_thousand_subscriptions: v311 v5;
     filters_of_every_length: v311 v5;
     a_window_of_one: v311 v5;
+    who_takes_nothing_has_nothing_read_for_it: v311 v5;
 }
 
 const MANY: usize = 10_000;
@@ -134,4 +140,52 @@ fn a_window_of_one(version: Version) {
         session.ack(7, again.id, 0);
     }
     nothing_more(&server, version, &mut session, &["a/b"]);
+}
+
+/// Some that do not read, one that reads but never acks: nothing is read from the disk for them over and over.
+fn who_takes_nothing_has_nothing_read_for_it(version: Version) {
+    const BIG: u32 = 60;
+    const SMALL: u32 = 400;
+    let server = start(&[]);
+    // What fits no more stands at another place for each.
+    let mut slow: Vec<Client> = (0..6)
+        .map(|n| {
+            let mut slow = Client::on(narrow(server.listener("mqtt")), version);
+            assert_eq!(slow.handshake(&durable(version, &format!("slow{n}"))).code, 0);
+            slow.subscribe(&[("big", 1)]);
+            slow
+        })
+        .collect();
+    let mut mute = begin(&server, version, "mute");
+    mute.subscribe(&[("small", 2)]);
+    away(&server, version, "away", &[("away", 1)]);
+    let mut writer = client(&server, version, "writer");
+    let padding = "x".repeat(64 << 10);
+    for n in 0..BIG {
+        writer.publish("big", format!("{n} {padding}"), 1);
+    }
+    writer.publish_all(numbered("small", 2, 0..SMALL));
+    let unacked: Vec<Message> = (0..256).map(|_| mute.unacked()).collect();
+    mute.quiet();
+    let mut api = Api::of(&server);
+    wait_for("an end of reading", || {
+        let before = api.metric("clarion_pages_total");
+        // Commits, so that reads have their turns too.
+        writer.publish_all(numbered("away", 1, 0..100));
+        api.metric("clarion_pages_total") == before
+    });
+    // All go on where they were.
+    for slow in &mut slow {
+        for n in 0..BIG {
+            assert!(slow.message().text().starts_with(&format!("{n} ")));
+        }
+    }
+    for message in &unacked {
+        mute.ack(5, message.id, 0);
+        assert_eq!(mute.wait_ack(6, message.id), 0);
+        mute.ack(7, message.id, 0);
+    }
+    for n in 256..SMALL {
+        assert_eq!(mute.message().text(), n.to_string());
+    }
 }
