@@ -167,10 +167,13 @@ fn many_subscriptions_go_some_at_a_time() {
             broker.expect(&[&[0x82][..], &len, &body].concat());
             broker.say(b"\x90\x03\0\x01\x02");
         }
+        // Until the client goes.
+        broker.0.read_exact(&mut [0]).unwrap_err();
     });
     let mut pool = Pool::new(&plan).unwrap();
     let (session, subscription) = (Session::Clean, Some(("t".to_owned(), Qos::ExactlyOnce)));
     let wish = Wish { client_id: "c".into(), from: None, session, subscription, beside: 1001 };
     pool.open([wish].into_iter(), 1, &mut Histogram::new(), &Progress::new(false)).unwrap();
+    drop(pool);
     script.join().unwrap();
 }
